@@ -1,0 +1,1 @@
+"""Reference agents: one runnable file per algorithm."""

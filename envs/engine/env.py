@@ -1,0 +1,348 @@
+"""`KernelEnv`: an environment given by its kernels, as a Gymnasium environment with one record of state."""
+
+import inspect
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from explore_gym.envs.engine.kernel import Loops, record_of
+from explore_gym.envs.engine.random import initial_words
+from explore_gym.envs.engine.tabular import enumerate_model
+
+
+class KernelEnv(gym.Env):
+    """A Gymnasium environment made of kernels over one record, which is its whole state, the random word included.
+
+    Subclasses set `dynamics` and `draw` and hand their sizes and spaces to this constructor; `vectorize` gives the batch.
+
+    Attributes:
+        dynamics: kernels (reset, step, observe) or (reset, step, observe, inform).
+        untracked: state fields that neither dynamics nor observations depend on; `to_tabular` leaves them out.
+        additive_noise: True if normal draws enter nothing but the reward, linearly; `to_tabular` then takes their mean.
+
+    Args:
+        state: dtype of the state record, from `state_dtype`.
+        params: what kernels read but never write, by name: numbers, bools or arrays.
+        observation_space: Box, Discrete, MultiDiscrete, MultiBinary, or a Dict of those and Text.
+        action_space: Discrete, MultiDiscrete, MultiBinary or Box.
+        info: metrics that `inform` writes: name -> int, float or bool, or (type, shape).
+        texts: for each Text in the observation the strings that `observe` picks from by index.
+        max_steps: the task's time limit in steps, None if it has none; `max_episode_steps` can only shorten it.
+        render_mode: None, "rgb_array" or "ansi" ("human" comes from `gym.make`).
+
+    Raises:
+        ValueError: a limit is not a positive integer, or the render mode is unknown.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
+    dynamics: tuple = ()
+    untracked: tuple = ()
+    additive_noise = False
+
+    def __new__(cls, *args, **kwargs):
+        check_keywords(cls, kwargs)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        *,
+        state,
+        params,
+        observation_space,
+        action_space,
+        info=None,
+        texts=None,
+        max_steps=None,
+        render_mode=None,
+        max_episode_steps=None,
+    ):
+        for name, limit in (("max_steps", max_steps), ("max_episode_steps", max_episode_steps)):
+            if limit is not None and not (is_integer(limit) and limit > 0):
+                raise ValueError(f"{name} must be a positive integer or None, got {limit!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
+        limits = [limit for limit in (max_steps, max_episode_steps) if limit is not None]
+        self.time_limit = min(limits, default=None)
+        self.params = record_of({**params, "time_limit": self.time_limit or 0})
+        self.state_dtype = state
+        self.observation_space, self.action_space = observation_space, action_space
+        self.observations = Observations(observation_space, texts or {})
+        self.actions = Actions(action_space)
+        self.metrics = Metrics(info or {})
+        self.render_mode = render_mode
+        self.loops = Loops(self.dynamics, type(self).__name__, type(self).__module__)
+        self._state = np.zeros(1, state)
+        self._started, self._done = False, False
+        self._step = None  # the compiled step_one, bound at the first step
+
+    def reset(self, *, seed=None, options=None):
+        """Start an episode; with a seed the whole future is a function of it. Returns the observation and the metrics."""
+        seed = check_seed(seed)
+        super().reset(seed=seed)
+        if seed is not None or not self._started:
+            word = seed if seed is not None else int(self.np_random.integers(2**63))
+            self._state["rng"] = initial_words([word])
+        self._started = True
+        return self._refresh(begin=True)
+
+    def step(self, action):
+        """Apply an action.
+
+        Raises:
+            ResetNeeded: before the first reset, or after an episode's end.
+            InvalidAction: the action lies outside the action space.
+        """
+        if not self._started:
+            raise gym.error.ResetNeeded("step called before reset: call reset first")
+        action = self.actions.one(action)
+        obs, info = self.observations.empty(1), self.metrics.empty(1)
+        if self._step is None:
+            self._step = self.loops.get("step_one", (self.params, self._state, action, obs, info))
+        if self._done:
+            raise gym.error.ResetNeeded("step called after the episode's end: call reset first")
+        reward, terminated, truncated = self._step(self.params, self._state, action, obs, info)
+        self._done = terminated or truncated
+        return self.observations.one(obs), reward, terminated, truncated, self.metrics.one(info)
+
+    def render(self):
+        """The current state as `render_mode` says: uint8 (height, width, 3), or a string. None without a render mode."""
+        if not self._started:
+            raise gym.error.ResetNeeded("render called before reset: call reset first")
+        return self.render_state(self._state[0])
+
+    def get_state(self):
+        """A copy of the state record, () structured array, the random word included."""
+        self._check_started("get_state")
+        return self._state[0:1].copy().reshape(())
+
+    def set_state(self, state=None, **fields):
+        """Restore a record from `get_state`, or set single fields by name. Returns the observation.
+
+        Raises:
+            ValueError: the record is of another dtype (another environment or size), or a field is unknown.
+        """
+        self._started = self._started or state is not None
+        self._check_started("set_state")
+        assign_state(self._state, state, fields)
+        return self._refresh(begin=False)[0]
+
+    def fork(self, num_envs, seed=None):
+        """A vector environment (DISABLED autoreset) whose lanes all start from this state.
+
+        With `seed` lane i draws from the stream of seed + i, without it all lanes share this environment's random future.
+        """
+        from explore_gym.envs.engine.vector import KernelVectorEnv
+
+        self._check_started("fork")
+        envs = KernelVectorEnv(self, num_envs, autoreset_mode="Disabled")
+        envs.set_state(np.repeat(self._state, num_envs))
+        if seed is not None:
+            envs.set_state(rng=initial_words(lane_seeds(seed, num_envs)))
+        return envs
+
+    def to_tabular(self, max_states=20_000):
+        """The exact model of the states that can be reached from the current one, as a `TabularModel`.
+
+        The clock is no part of its states: rewards that depend on it are those of the current step.
+
+        Raises:
+            ValueError: there are more states than `max_states`, the actions aren't Discrete, or a draw is continuous.
+        """
+        self._check_started("to_tabular")
+        return enumerate_model(self, self._state[0], max_states)
+
+    def render_state(self, state):
+        """Draw one record as `render_mode` says."""
+        from explore_gym.envs.engine.canvas import PixelCanvas, TextCanvas
+
+        if self.render_mode is None:
+            gym.logger.warn("render called without a render mode: pass render_mode='rgb_array' or 'ansi' to make")
+            return None
+        canvas = TextCanvas() if self.render_mode == "ansi" else PixelCanvas()
+        self.draw(canvas, np.array([state]).view(np.recarray)[0])
+        return canvas.result()
+
+    def draw(self, canvas, state):
+        """Draw a state record on a canvas; the one drawing behind every render mode."""
+        raise NotImplementedError(f"{type(self).__name__} has no drawing")
+
+    def _refresh(self, begin):
+        obs, info = self.observations.empty(1), self.metrics.empty(1)
+        args = (self.params, self._state, np.array([begin]), obs, info)
+        self.loops.get("reset_batch", args)(*args)
+        self._done = bool(self._state["done"][0])
+        return self.observations.one(obs), self.metrics.one(info)
+
+    def _check_started(self, what):
+        if not self._started:
+            raise gym.error.ResetNeeded(f"{what} called before reset: call reset first")
+
+    def __getstate__(self):
+        return {**self.__dict__, "_step": None, "loops": None}
+
+    def __setstate__(self, attributes):
+        self.__dict__.update(attributes)
+        self.loops = Loops(self.dynamics, type(self).__name__, type(self).__module__)
+
+
+class Observations:
+    """How observations of a space lie in a buffer that kernels write, and how users see them."""
+
+    def __init__(self, space, texts):
+        self.texts = {}
+        self.fields = None
+        if isinstance(space, spaces.Dict):
+            self.fields = {key: self._field(key, sub, texts) for key, sub in space.spaces.items()}
+            self.dtype, self.shape = np.dtype([(k, *v) for k, v in self.fields.items()], align=True), ()
+        else:
+            self.dtype, self.shape = self._field("observation", space, texts)
+        self.scalar = isinstance(space, spaces.Discrete)
+        if self.scalar:
+            self.shape = (1,)
+
+    def _field(self, key, space, texts):
+        if isinstance(space, spaces.Text):
+            self.texts[key] = tuple(texts[key])
+            return np.dtype(np.int64), ()
+        if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+            return space.dtype, space.shape
+        raise ValueError(f"observation {key!r} must be Box, Discrete, MultiDiscrete, MultiBinary or Text, got {space}")
+
+    def empty(self, num_envs):
+        """A buffer for that many lanes, to be filled by `observe`."""
+        return np.empty((num_envs, *self.shape), self.dtype)
+
+    def batch(self, buffer):
+        """The observation of a batch: views of the buffer, and a tuple of strings for each Text."""
+        if self.fields is None:
+            return buffer[:, 0] if self.scalar else buffer
+        return {key: self._texts(key, buffer[key]) if key in self.texts else buffer[key] for key in self.fields}
+
+    def _texts(self, key, index):
+        texts = self.texts[key]
+        return texts * len(index) if len(texts) == 1 else tuple([texts[i] for i in index.tolist()])
+
+    def one(self, buffer):
+        """The observation of the only lane."""
+        if self.fields is None:
+            return buffer[0, 0] if self.scalar else buffer[0]
+        record = buffer[0]
+        return {key: self.texts[key][record[key]] if key in self.texts else record[key] for key in self.fields}
+
+
+class Metrics:
+    """How the metrics that `inform` writes lie in a buffer, and the info dicts made of them."""
+
+    def __init__(self, fields):
+        kinds = {int: np.int64, float: np.float64, bool: np.bool_}
+        typed = {key: kind if isinstance(kind, tuple) else (kind, ()) for key, kind in fields.items()}
+        self.fields = tuple(fields)
+        for key, (kind, shape) in typed.items():
+            if kind not in kinds or (kind is bool and shape):
+                raise ValueError(f"metric {key!r} must be int, float or bool, or (int or float, shape), got {fields[key]}")
+        dtype = [(key, kinds[kind], shape) for key, (kind, shape) in typed.items()]
+        self.dtype = np.dtype(dtype, align=True) if fields else np.dtype(np.uint8)
+
+    def empty(self, num_envs):
+        """A buffer for that many lanes, to be filled by `inform`."""
+        return np.empty(num_envs, self.dtype)
+
+    def batch(self, buffer, present):
+        """Gymnasium's vector info: for each metric an array over lanes, and under `_key` the mask of lanes that have it."""
+        info = {}
+        for key in self.fields:
+            info[key] = buffer[key]
+            info[f"_{key}"] = present
+        return info
+
+    def one(self, buffer):
+        """The info dict of the only lane: Python numbers, and arrays for metrics with a shape."""
+        return dict(zip(self.fields, buffer.item(), strict=True)) if self.fields else {}
+
+
+class Actions:
+    """Checks actions and brings them into the type that kernels take."""
+
+    def __init__(self, space):
+        if isinstance(space, spaces.Discrete):
+            low, high, self.dtype = [space.start], [space.start + space.n - 1], np.dtype(np.int64)
+        elif isinstance(space, spaces.MultiDiscrete):
+            low, high, self.dtype = space.start, space.start + space.nvec - 1, np.dtype(np.int64)
+        elif isinstance(space, spaces.MultiBinary):
+            low, high, self.dtype = np.zeros(space.shape), np.ones(space.shape), np.dtype(np.int64)
+        elif isinstance(space, spaces.Box):
+            low, high, self.dtype = space.low, space.high, space.dtype
+        else:
+            raise ValueError(f"action_space must be Discrete, MultiDiscrete, MultiBinary or Box, got {space}")
+        self.space, self.shape = space, space.shape
+        self.low, self.high = np.array(low, self.dtype).ravel(), np.array(high, self.dtype).ravel()
+        self.first, self.last = self.low[0], self.high[0]
+        self.kinds = "iu" if self.dtype.kind in "iu" else "iuf"
+
+    def one(self, action):
+        """A checked action of one lane: a Python int for Discrete, else an array of the space's shape."""
+        if not self.shape:
+            if not is_integer(action) or not self.first <= action <= self.last:
+                raise gym.error.InvalidAction(f"action must be an element of {self.space}, got {action!r}")
+            return int(action)
+        array = self._typed(action, self.shape)
+        if not np.all((self.low <= array.ravel()) & (array.ravel() <= self.high)):
+            raise gym.error.InvalidAction(f"action must be an element of {self.space}, got {action!r}")
+        return array
+
+    def batch(self, actions, num_envs):
+        """Actions of right shape and type, (num_envs, *shape); the loop checks their range."""
+        return self._typed(actions, (num_envs, *self.shape))
+
+    def _typed(self, actions, shape):
+        array = np.asarray(actions)
+        if array.dtype.kind not in self.kinds or array.shape != shape:
+            expected = "integers" if self.kinds == "iu" else "numbers"
+            found = f"{array.dtype} of shape {array.shape}"
+            raise gym.error.InvalidAction(f"actions must be {expected} of shape {shape}, elements of {self.space}, got {found}")
+        return np.ascontiguousarray(array, self.dtype)
+
+
+def is_integer(value):
+    """Whether a value is an integer and no bool: a Python int, a NumPy integer or a 0-d array of one."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0 and value.dtype.kind in "iu"
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_seed(seed):
+    """A seed as a Python int, or None."""
+    if seed is not None and not (is_integer(seed) and 0 <= seed < 2**64):
+        raise ValueError(f"seed must be None or an integer in [0, 2**64), got {seed!r}")
+    return seed if seed is None else int(seed)
+
+
+def lane_seeds(seed, num_envs):
+    """uint64 (num_envs,): seed + i for lane i."""
+    seed = check_seed(seed)
+    if seed > 2**64 - num_envs:
+        raise ValueError(f"seed must be at most 2**64 - num_envs, so that seed + lane fits 64 bits, got {seed}")
+    return np.uint64(seed) + np.arange(num_envs, dtype=np.uint64)
+
+
+def assign_state(target, state, fields):
+    """Copy whole records, or fields by name, into a structured array of records."""
+    if state is not None:
+        state = np.asarray(state)
+        if state.dtype != target.dtype:
+            raise ValueError(f"state must have the dtype {target.dtype}, got {state.dtype}")
+        target[...] = state
+    for name, value in fields.items():
+        if name not in target.dtype.names:
+            raise ValueError(f"state has no field {name!r} (expected one of {', '.join(target.dtype.names)})")
+        target[name] = value
+
+
+def check_keywords(cls, kwargs):
+    """Raise a TypeError that names an argument which the class's constructor doesn't have, and those it has."""
+    parameters = inspect.signature(cls.__init__).parameters
+    unknown = sorted(kwargs.keys() - parameters.keys())
+    if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        expected = ", ".join(name for name in parameters if name != "self")
+        raise TypeError(f"{cls.__name__} has no argument {unknown[0]!r} (expected one of {expected})")

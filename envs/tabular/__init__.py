@@ -1,0 +1,1 @@
+"""Environments with few enough states for exact solutions."""
