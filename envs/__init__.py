@@ -1,9 +1,11 @@
 """The registry: every id of the suite. Importing it registers the ids; an environment's module loads when it is made."""
 
+from typing import Any
+
 from gymnasium import register
 
 # id without the namespace -> module:class below explore_gym.envs, keyword arguments
-ENVIRONMENTS = {
+ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MetaBandit-v0": ("bandits.meta_bandit:MetaBandit", {}),
     "DeepSea-v0": ("tabular.deep_sea:DeepSea", {}),
     "RiverSwim-v0": ("tabular.river_swim:RiverSwim", {}),

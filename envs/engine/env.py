@@ -1,14 +1,20 @@
 """`KernelEnv`: an environment given by its kernels, as a Gymnasium environment with one record of state."""
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from explore_gym.envs.engine.kernel import Loops, record_of
 from explore_gym.envs.engine.random import initial_words
-from explore_gym.envs.engine.tabular import enumerate_model
+from explore_gym.envs.engine.tabular import TabularModel, enumerate_model
+
+if TYPE_CHECKING:
+    from explore_gym.envs.engine.vector import KernelVectorEnv
 
 
 class KernelEnv(gym.Env):
@@ -36,9 +42,9 @@ class KernelEnv(gym.Env):
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
-    dynamics: tuple = ()
-    untracked: tuple = ()
-    additive_noise = False
+    dynamics: tuple[Any, ...] = ()
+    untracked: tuple[str, ...] = ()
+    additive_noise: bool = False
 
     def __new__(cls, *args, **kwargs):
         check_keywords(cls, kwargs)
@@ -47,15 +53,15 @@ class KernelEnv(gym.Env):
     def __init__(
         self,
         *,
-        state,
-        params,
-        observation_space,
-        action_space,
-        info=None,
-        texts=None,
-        max_steps=None,
-        render_mode=None,
-        max_episode_steps=None,
+        state: np.dtype,
+        params: Mapping[str, Any],
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        info: Mapping[str, Any] | None = None,
+        texts: Mapping[str, Sequence[str]] | None = None,
+        max_steps: int | None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ):
         for name, limit in (("max_steps", max_steps), ("max_episode_steps", max_episode_steps)):
             if limit is not None and not (is_integer(limit) and limit > 0):
@@ -74,9 +80,9 @@ class KernelEnv(gym.Env):
         self.loops = Loops(self.dynamics, type(self).__name__, type(self).__module__)
         self._state = np.zeros(1, state)
         self._started, self._done = False, False
-        self._step = None  # the compiled step_one, bound at the first step
+        self._step: Callable | None = None  # the compiled step_one, bound at the first step
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; with a seed the whole future is a function of it. Returns the observation and the metrics."""
         seed = check_seed(seed)
         super().reset(seed=seed)
@@ -86,7 +92,7 @@ class KernelEnv(gym.Env):
         self._started = True
         return self._refresh(begin=True)
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Apply an action.
 
         Raises:
@@ -105,18 +111,18 @@ class KernelEnv(gym.Env):
         self._done = terminated or truncated
         return self.observations.one(obs), reward, terminated, truncated, self.metrics.one(info)
 
-    def render(self):
+    def render(self) -> Any:
         """The current state as `render_mode` says: uint8 (height, width, 3), or a string. None without a render mode."""
         if not self._started:
             raise gym.error.ResetNeeded("render called before reset: call reset first")
         return self.render_state(self._state[0])
 
-    def get_state(self):
+    def get_state(self) -> NDArray:
         """A copy of the state record, () structured array, the random word included."""
         self._check_started("get_state")
         return self._state[0:1].copy().reshape(())
 
-    def set_state(self, state=None, **fields):
+    def set_state(self, state: NDArray | None = None, **fields: Any) -> Any:
         """Restore a record from `get_state`, or set single fields by name. Returns the observation.
 
         Raises:
@@ -127,7 +133,7 @@ class KernelEnv(gym.Env):
         assign_state(self._state, state, fields)
         return self._refresh(begin=False)[0]
 
-    def fork(self, num_envs, seed=None):
+    def fork(self, num_envs: int, seed: int | None = None) -> "KernelVectorEnv":
         """A vector environment (DISABLED autoreset) whose lanes all start from this state.
 
         With `seed` lane i draws from the stream of seed + i, without it all lanes share this environment's random future.
@@ -141,7 +147,7 @@ class KernelEnv(gym.Env):
             envs.set_state(rng=initial_words(lane_seeds(seed, num_envs)))
         return envs
 
-    def to_tabular(self, max_states=20_000):
+    def to_tabular(self, max_states: int = 20_000) -> TabularModel:
         """The exact model of the states that can be reached from the current one, as a `TabularModel`.
 
         The clock is no part of its states: rewards that depend on it are those of the current step.
@@ -152,7 +158,7 @@ class KernelEnv(gym.Env):
         self._check_started("to_tabular")
         return enumerate_model(self, self._state[0], max_states)
 
-    def render_state(self, state):
+    def render_state(self, state: np.void) -> Any:
         """Draw one record as `render_mode` says."""
         from explore_gym.envs.engine.canvas import PixelCanvas, TextCanvas
 
@@ -163,7 +169,7 @@ class KernelEnv(gym.Env):
         self.draw(canvas, np.array([state]).view(np.recarray)[0])
         return canvas.result()
 
-    def draw(self, canvas, state):
+    def draw(self, canvas: Any, state: Any) -> None:
         """Draw a state record on a canvas; the one drawing behind every render mode."""
         raise NotImplementedError(f"{type(self).__name__} has no drawing")
 
@@ -304,21 +310,21 @@ class Actions:
         return np.ascontiguousarray(array, self.dtype)
 
 
-def is_integer(value):
+def is_integer(value: Any) -> bool:
     """Whether a value is an integer and no bool: a Python int, a NumPy integer or a 0-d array of one."""
     if isinstance(value, np.ndarray):
         return value.ndim == 0 and value.dtype.kind in "iu"
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def check_seed(seed):
+def check_seed(seed: Any) -> int | None:
     """A seed as a Python int, or None."""
     if seed is not None and not (is_integer(seed) and 0 <= seed < 2**64):
         raise ValueError(f"seed must be None or an integer in [0, 2**64), got {seed!r}")
     return seed if seed is None else int(seed)
 
 
-def lane_seeds(seed, num_envs):
+def lane_seeds(seed: Any, num_envs: int) -> NDArray[np.uint64]:
     """uint64 (num_envs,): seed + i for lane i."""
     seed = check_seed(seed)
     if seed > 2**64 - num_envs:

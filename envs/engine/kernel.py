@@ -70,7 +70,7 @@ def reset_batch(params, state, mask, obs, info):
         inform(p, s, info[i])  # noqa: F821
 
 
-def step_batch(mode, params, state, action, flat, low, high, obs, reward, terminated, truncated, info, final_obs, final_info):
+def step_batch(mode, params, state, action, flat, low, high, obs, reward, terminated, truncated, info):
     """Step every lane. Returns -1, or the first lane whose action lies outside [low, high]: then nothing has changed."""
     for i in range(state.shape[0]):
         for j in range(low.shape[0]):
@@ -94,22 +94,22 @@ def step_batch(mode, params, state, action, flat, low, high, obs, reward, termin
             terminated[i] = end
             truncated[i] = out_of_time
             s.done = end or out_of_time
-        if mode == SAME_STEP:
-            observe(p, s, final_obs[i])  # noqa: F821
-            inform(p, s, final_info[i])  # noqa: F821
-            if s.done:
-                s.t = 0
-                s.done = False
-                reset(p, s)  # noqa: F821
-                observe(p, s, obs[i])  # noqa: F821
-                inform(p, s, info[i])  # noqa: F821
-            else:
-                obs[i] = final_obs[i]
-                info[i] = final_info[i]
-        else:
+        observe(p, s, obs[i])  # noqa: F821
+        inform(p, s, info[i])  # noqa: F821
+    return -1
+
+
+def reset_done(params, state, obs, info):
+    """Start a new episode in the lanes that are done, and observe them."""
+    for i in prange(state.shape[0]):
+        p = params[0]
+        s = state[i]
+        if s.done:
+            s.t = 0
+            s.done = False
+            reset(p, s)  # noqa: F821
             observe(p, s, obs[i])  # noqa: F821
             inform(p, s, info[i])  # noqa: F821
-    return -1
 
 
 def step_one(params, state, action, obs, info):
@@ -125,7 +125,7 @@ def step_one(params, state, action, obs, info):
     return 0.0 + reward, bool(end), bool(out_of_time)
 
 
-TEMPLATES = {f.__name__: f for f in (reset_batch, step_batch, step_one)}
+TEMPLATES = {f.__name__: f for f in (reset_batch, reset_done, step_batch, step_one)}
 
 
 class Loops:
