@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from explore_gym.envs.engine.kernel import Loops, record_of
+from explore_gym.envs.engine.kernels import Loops, Record, record_of
 from explore_gym.envs.engine.random import initial_words
 from explore_gym.envs.engine.tabular import TabularModel, enumerate_model
 
@@ -166,7 +166,7 @@ class KernelEnv(gym.Env):
             gym.logger.warn("render called without a render mode: pass render_mode='rgb_array' or 'ansi' to make")
             return None
         canvas = TextCanvas() if self.render_mode == "ansi" else PixelCanvas()
-        self.draw(canvas, np.array([state]).view(np.recarray)[0])
+        self.draw(canvas, Record(state))
         return canvas.result()
 
     def draw(self, canvas: Any, state: Any) -> None:

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from explore_gym.envs.engine.kernel import kernel
+from explore_gym.envs.engine.kernels import kernel
 
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

@@ -5,10 +5,11 @@ are exact and the dynamics stay defined in one place.
 """
 
 import dataclasses
-import types
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
+
+from explore_gym.envs.engine import random
+from explore_gym.envs.engine.kernels import Record, rebuild
 
 MAX_BYTES = 2**30  # of the transition array
 
@@ -97,22 +98,14 @@ class Outcomes:
 DRAWS = ("randint", "bernoulli", "categorical", "normal", "uniform")
 
 
-def interpreted(function, outcomes, done):
+def interpreted(function, outcomes):
     """The kernel as a plain Python function whose draws, also those of kernels it calls, come from `outcomes`."""
-    function = function.py_func if isinstance(function, Dispatcher) else function
-    if function.__module__ == "explore_gym.envs.engine.random" and function.__name__ in DRAWS:
-        return getattr(outcomes, function.__name__)
-    if function not in done:
-        scope, cells = dict(function.__globals__), function.__closure__ or ()
-        closure = tuple(types.CellType(cell.cell_contents) for cell in cells)
-        done[function] = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, closure)
-        for name in function.__code__.co_names:
-            if isinstance(scope.get(name), (Dispatcher, types.FunctionType)):
-                scope[name] = interpreted(scope[name], outcomes, done)
-        for cell in closure:
-            if isinstance(cell.cell_contents, (Dispatcher, types.FunctionType)):
-                cell.cell_contents = interpreted(cell.cell_contents, outcomes, done)
-    return done[function]
+
+    def wrap(original, copy):
+        is_draw = original.__module__ == random.__name__ and original.__name__ in DRAWS
+        return getattr(outcomes, original.__name__) if is_draw else copy
+
+    return rebuild(function, wrap, {})
 
 
 def enumerate_model(env, start, max_states):
@@ -120,8 +113,8 @@ def enumerate_model(env, start, max_states):
     if env.action_space.shape != () or env.actions.dtype != np.int64:
         raise ValueError(f"to_tabular needs a Discrete action space, got {env.action_space}")
     outcomes = Outcomes(env.additive_noise)
-    step = interpreted(env.loops.kernels["step"], outcomes, {})
-    params = env.params.view(np.recarray)[0]
+    step = interpreted(env.loops.kernels["step"], outcomes)
+    params = Record(env.params[0])
     actions = range(int(env.actions.first), int(env.actions.last) + 1)
     tracked = [name for name in start.dtype.names if name not in ("rng", "t", "done", *env.untracked)]
 
@@ -138,7 +131,7 @@ def enumerate_model(env, start, max_states):
             while more:
                 following = state.copy()
                 following["t"] = clock + 1
-                reward, terminated = step(params, following.view(np.recarray)[0], action)
+                reward, terminated = step(params, Record(following[0]), action)
                 target = -1
                 if outcomes.probability > 0.0 and not terminated:
                     following["t"] = clock

@@ -12,7 +12,7 @@ from numba import config
 from numpy.typing import ArrayLike, NDArray
 
 from explore_gym.envs.engine.env import KernelEnv, assign_state, check_keywords, check_seed, is_integer, lane_seeds
-from explore_gym.envs.engine.kernel import DISABLED, NEXT_STEP, SAME_STEP
+from explore_gym.envs.engine.kernels import DISABLED, NEXT_STEP, SAME_STEP
 from explore_gym.envs.engine.random import initial_words
 
 MAX_THREADS: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from explore_gym.envs.engine import bernoulli, categorical, normal, randint, seed_stream, state_dtype, uniform
-from explore_gym.envs.engine.kernel import kernel
+from explore_gym.envs.engine.kernels import kernel
 from explore_gym.envs.engine.random import initial_words, next_word
 
 N = 20_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from explore_gym.envs.engine import state_dtype
-from explore_gym.envs.engine.kernel import CACHED_SOURCES, record_of
+from explore_gym.envs.engine.kernels import record_of
 
 MODULE = """
 import numpy as np
@@ -52,9 +52,9 @@ print(env.step(0)[1], [name for name in compiled if name in ("reset_batch", "ste
 """
 
 
-def run(folder, **environment):
+def run(folder, main=MAIN, **environment):
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    result = subprocess.run([sys.executable, "-c", MAIN], cwd=folder, env=environment, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-c", main], cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 
@@ -75,16 +75,58 @@ def test_the_second_process_compiles_nothing(folder):
 def test_an_edit_in_another_file_is_never_stale(folder):
     assert run(folder).startswith("11.0")
     (folder / "rules.py").write_text(RULES.format(bonus=10.0, sign="-"))
-    assert run(folder) == "-9.0 ['step_one']"
+    assert run(folder) == "-9.0 ['reset_batch', 'step_one']"
     (folder / "rules.py").write_text(RULES.format(bonus=20.0, sign="-"))  # a constant
-    assert run(folder) == "-19.0 ['step_one']"
+    assert run(folder) == "-19.0 ['reset_batch', 'step_one']"
 
 
 def test_the_cache_is_bounded(folder):
-    for bonus in range(CACHED_SOURCES + 1):
+    for bonus in range(4):
         (folder / "rules.py").write_text(RULES.format(bonus=float(bonus), sign="+"))
-        run(folder)
-    assert len(list((folder / "__pycache__").glob("counter.step_one_Counter_*.nbi"))) == CACHED_SOURCES
+        run(folder, "import explore_gym.envs.engine.kernels as k; k.CACHED_VARIANTS = 2\n" + MAIN)
+    for kind in ("nbi", "nbc"):
+        assert len(list((folder / "__pycache__").glob(f"counter.step_one_Counter_*.{kind}"))) == 2
+
+
+SIZES = """
+import sys
+import numpy as np
+from gymnasium import spaces
+from explore_gym.envs.engine import KernelEnv, kernel, state_dtype
+
+@kernel
+def fill(state):
+    for i in range(state.cells.shape[0]):
+        state.cells[i] = i + 1
+
+@kernel
+def reset(params, state):
+    fill(state)
+
+@kernel
+def step(params, state, action):
+    return 0.0, False
+
+@kernel
+def observe(params, state, obs):
+    obs[0] = state.cells.sum()
+
+class Row(KernelEnv):
+    dynamics = (reset, step, observe)
+
+    def __init__(self, size):
+        space = spaces.Box(0.0, np.inf, (1,), np.float64)
+        state = state_dtype(cells=(np.int64, (size,)))
+        super().__init__(state=state, params={}, observation_space=space, action_space=spaces.Discrete(2))
+"""
+
+
+def test_sizes_compiled_in_different_processes_do_not_mix(folder):
+    (folder / "row.py").write_text(SIZES)
+    main = "from row import Row; print([float(Row(n).reset(seed=0)[0][0]) for n in ({})])"
+    assert run(folder, main.format("5,")) == "[15.0]"
+    assert run(folder, main.format("3, 5")) == "[6.0, 15.0]"
+    assert run(folder, main.format("7, 3, 5")) == "[28.0, 6.0, 15.0]"
 
 
 def test_a_read_only_install_caches_elsewhere(folder, tmp_path_factory):

@@ -5,6 +5,8 @@ environment's kernels into the templates below. The compiled loops are cached on
 in the user's cache directory if that is read-only) under a digest of every source that they are made of.
 """
 
+import dis
+import functools
 import hashlib
 import inspect
 import pathlib
@@ -17,7 +19,8 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.runtime import rtsys
 
 NEXT_STEP, SAME_STEP, DISABLED = 0, 1, 2
-CACHED_SOURCES, CACHED_SIGNATURES = 4, 64  # versions of its code and compiled variants (sizes...) kept on disk per loop
+CACHED_VARIANTS = 64  # of each loop (versions of its code, sizes, threads) that are kept on disk
+COMPILED: dict = {}  # (module, name) of a loop -> numba's compile result, for this process
 
 kernel = njit(nogil=True)  # not cached by itself: numba would not see an edit in another file
 
@@ -140,43 +143,100 @@ class Loops:
         names = ("reset", "step", "observe", "inform")
         self.kernels = dict(zip(names, (*dynamics, no_info)[:4], strict=True))
         self.name, self.module = name, module
-        self.compiled = {}
 
     def get(self, template, args, parallel=False):
         """The template's function for arguments of these types; compiled, or loaded from disk, at its first use."""
         if config.DISABLE_JIT:
             return self._plain(template)
         signature = tuple(typeof(a) for a in args)
-        key = template, parallel, signature
-        if key not in self.compiled:
-            self.compiled[key] = load_or_compile(self._specialise(template, parallel), signature)
+        digest = source_digest(
+            TEMPLATES[template], *self.kernels.values(), extra=(config.BOUNDSCHECK, parallel, str(signature))
+        )
+        name = f"{template}_{self.name}_{digest}"
+        if (self.module, name) not in COMPILED:
+            dispatcher = self._specialise(template, name, digest, parallel)
+            COMPILED[self.module, name] = load_or_compile(dispatcher, signature)
         # The entry point skips the dispatcher's look-up of types, half the cost of a call: callers keep the types fixed.
-        return self.compiled[key].entry_point
+        return COMPILED[self.module, name].entry_point
 
     def _plain(self, template):
-        function = self._bind(template, {})
+        function = self._bind(template, self.kernels)
 
         def call(*args):
-            records = [a.view(np.recarray) if getattr(a, "dtype", None) is not None and a.dtype.names else a for a in args]
             with np.errstate(over="ignore"):  # the random stream's arithmetic wraps by design
-                return function(*records)
+                return function(*(Records(a) if getattr(a, "dtype", np.dtype(int)).names else a for a in args))
 
         return call
 
-    def _bind(self, template, extra, **code):
+    def _bind(self, template, scope, **code):
         source = TEMPLATES[template]
-        scope = {**source.__globals__, **self.kernels, **extra}
-        return types.FunctionType(source.__code__.replace(**code), scope, template)
+        return types.FunctionType(source.__code__.replace(**code), {**source.__globals__, **scope}, template)
 
-    def _specialise(self, template, parallel):
-        """A fresh function per environment: numba then keeps its cache beside the environment's file, under this name."""
-        used = [f for name, f in self.kernels.items() if name in TEMPLATES[template].__code__.co_names]
-        digest = source_digest(TEMPLATES[template], *used, extra=(config.BOUNDSCHECK,))
-        file = inspect.getfile(self.kernels["step"].py_func)
-        function = self._bind(template, {"__name__": self.module}, co_filename=file)
+    def _specialise(self, template, name, digest, parallel):
+        """A fresh function for this environment and these types: numba keeps its cache beside the environment's file.
+
+        The kernels are fresh too, with the digest in their names. numba names compiled functions after counters that differ
+        from process to process, and one that comes from the cache would otherwise be linked to a kernel of the same name
+        that this process has compiled for records of another size.
+        """
+
+        def wrap(original, copy):
+            copy.__qualname__ = f"{original.__qualname__}_{digest}"
+            return kernel(copy)
+
+        file, done = inspect.getfile(self.kernels["step"].py_func), {}
+        fresh = {key: rebuild(function, wrap, done) for key, function in self.kernels.items()}
+        function = self._bind(template, {**fresh, "__name__": self.module}, co_filename=file)
         function.__module__ = self.module  # must be importable, or unpickling the cache fails
-        function.__qualname__ = f"{template}_{self.name}{'_parallel' * parallel}_{digest}"
+        function.__qualname__ = name
         return njit(cache=pathlib.Path(file).exists(), parallel=parallel, nogil=True)(function)
+
+
+def is_kernel(value):
+    """Whether a global of a kernel is another kernel."""
+    return isinstance(value, Dispatcher) or (bool(config.DISABLE_JIT) and isinstance(value, types.FunctionType))
+
+
+def rebuild(function, wrap, done):
+    """A copy of a kernel that calls copies of the kernels it calls; each is what `wrap(original, copy)` makes of it."""
+    original = getattr(function, "py_func", function)
+    if original not in done:
+        scope, cells = dict(original.__globals__), original.__closure__ or ()
+        closure = tuple(types.CellType(cell.cell_contents) for cell in cells)
+        copy = types.FunctionType(original.__code__, scope, original.__name__, original.__defaults__, closure)
+        for name in global_names(original.__code__):
+            if is_kernel(scope.get(name)):
+                scope[name] = rebuild(scope[name], wrap, done)
+        for cell in closure:
+            if is_kernel(cell.cell_contents):
+                cell.cell_contents = rebuild(cell.cell_contents, wrap, done)
+        done[original] = wrap(original, copy)
+    return done[original]
+
+
+class Record:
+    """A record with its fields as attributes, for kernels in plain Python and for drawings."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record):
+        object.__setattr__(self, "_record", record)
+
+    def __getattr__(self, name):
+        return self._record[name]
+
+    def __setattr__(self, name, value):
+        self._record[name] = value
+
+
+class Records:
+    """An array of records, indexed like the array itself."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+
+    def __getitem__(self, index):
+        return Record(self.array[index])
 
 
 def load_or_compile(dispatcher, signature):
@@ -198,7 +258,7 @@ def load_or_compile(dispatcher, signature):
 
 
 def source_digest(*functions, extra=()):
-    """Eight hex digits that change with the code of these functions, of all that they call, and of the constants they use."""
+    """Sixteen hex digits that change with the code of these functions, of all that they call, and of the constants they use."""
     digest, seen, pending = hashlib.sha1(repr(extra).encode()), set(), list(functions)
     while pending:
         function = pending.pop()
@@ -211,7 +271,7 @@ def source_digest(*functions, extra=()):
         for code in nested_codes(function.__code__):
             constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
             digest.update(code.co_code + repr((constants, code.co_names, code.co_varnames)).encode())
-            for name in (*code.co_names, *code.co_freevars):
+            for name in (*global_names(code), *code.co_freevars):
                 value = scope.get(name)
                 if isinstance(value, (Dispatcher, types.FunctionType)):
                     pending.append(value)
@@ -221,7 +281,14 @@ def source_digest(*functions, extra=()):
                     digest.update(pathlib.Path(value.__file__).read_bytes())
                 else:
                     digest.update(f"{name}={value!r}".encode())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def global_names(code):
+    """The global names that a code object and those nested in it read, sorted."""
+    instructions = (i for c in nested_codes(code) for i in dis.get_instructions(c))
+    return sorted({i.argval for i in instructions if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")})
 
 
 def nested_codes(code):
@@ -233,14 +300,12 @@ def nested_codes(code):
 
 
 def prune(dispatcher):
-    """Delete from the cache what exceeds the newest few sources and signatures of this loop."""
+    """Delete from the cache what exceeds the newest variants of this loop."""
     function = dispatcher.py_func
     file, loop = pathlib.Path(inspect.getfile(function)), function.__qualname__.rpartition("_")[0]
-    pattern = re.compile(rf"{re.escape(f'{file.stem}.{loop}')}_([0-9a-f]{{8}})-.*\.nb[ic]")
-    paths = [p for p in pathlib.Path(dispatcher.stats.cache_path).iterdir() if pattern.fullmatch(p.name)]
-    paths.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    digests = list(dict.fromkeys(pattern.fullmatch(p.name)[1] for p in paths))
-    data = [p for p in paths if p.suffix == ".nbc"]
-    for path in paths:
-        if digests.index(pattern.fullmatch(path.name)[1]) >= CACHED_SOURCES or path in data[CACHED_SIGNATURES:]:
+    pattern = re.compile(rf"{re.escape(f'{file.stem}.{loop}')}_[0-9a-f]{{16}}-.*\.nbi")
+    indices = [p for p in pathlib.Path(dispatcher.stats.cache_path).iterdir() if pattern.fullmatch(p.name)]
+    for index in sorted(indices, key=lambda p: p.stat().st_mtime)[:-CACHED_VARIANTS]:
+        for path in index.parent.glob(f"{index.stem}.*.nbc"):
             path.unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
