@@ -164,3 +164,12 @@ def test_render_shows_the_agent(toy):
     frame = pixels.render()
     assert frame.dtype == np.uint8 and frame.shape == (128, 640, 3)
     assert frame[64, 448].tolist() == [200, 40, 40] and frame[64, 64].tolist() != [200, 40, 40]
+
+
+def test_a_window_shows_the_same_frames(toy, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = gym.make("Toy/Chain-v0", render_mode="human")
+    env.reset(seed=0)
+    assert env.render() is None
+    env.step(1)
+    env.close()
