@@ -25,6 +25,7 @@ class KernelEnv(gym.Env):
     Attributes:
         dynamics: kernels (reset, step, observe) or (reset, step, observe, inform).
         untracked: state fields that neither dynamics nor observations depend on; `to_tabular` leaves them out.
+        keys: for playing by hand, names of keyboard keys and the actions they stand for.
         additive_noise: True if normal draws enter nothing but the reward, linearly; `to_tabular` then takes their mean.
 
     Args:
@@ -44,6 +45,7 @@ class KernelEnv(gym.Env):
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 10}
     dynamics: tuple[Any, ...] = ()
     untracked: tuple[str, ...] = ()
+    keys: Mapping[str, int] = {}
     additive_noise: bool = False
 
     def __new__(cls, *args, **kwargs):
@@ -77,10 +79,9 @@ class KernelEnv(gym.Env):
         self.actions = Actions(action_space)
         self.metrics = Metrics(info or {})
         self.render_mode = render_mode
-        self.loops = Loops(self.dynamics, type(self).__name__, type(self).__module__)
         self._state = np.zeros(1, state)
-        self._started, self._done = False, False
-        self._step: Callable | None = None  # the compiled step_one, bound at the first step
+        self._started, self._done = False, True
+        self._bind()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; with a seed the whole future is a function of it. Returns the observation and the metrics."""
@@ -99,17 +100,16 @@ class KernelEnv(gym.Env):
             ResetNeeded: before the first reset, or after an episode's end.
             InvalidAction: the action lies outside the action space.
         """
-        if not self._started:
-            raise gym.error.ResetNeeded("step called before reset: call reset first")
-        action = self.actions.one(action)
-        obs, info = self.observations.empty(1), self.metrics.empty(1)
-        if self._step is None:
-            self._step = self.loops.get("step_one", (self.params, self._state, action, obs, info))
         if self._done:
-            raise gym.error.ResetNeeded("step called after the episode's end: call reset first")
-        reward, terminated, truncated = self._step(self.params, self._state, action, obs, info)
+            when = "after the episode's end" if self._started else "before reset"
+            raise gym.error.ResetNeeded(f"step called {when}: call reset first")
+        action = self.actions.one(action)
+        if self._step is None:
+            self._step = self.loops.get("step_one", (*self._arguments[:2], action, *self._arguments[2:]))
+        params, state, obs, info = self._arguments
+        reward, terminated, truncated = self._step(params, state, action, obs, info)
         self._done = terminated or truncated
-        return self.observations.one(obs), reward, terminated, truncated, self.metrics.one(info)
+        return self._read_obs(), reward, terminated, truncated, self._read_info()
 
     def render(self) -> Any:
         """The current state as `render_mode` says: uint8 (height, width, 3), or a string. None without a render mode."""
@@ -174,22 +174,37 @@ class KernelEnv(gym.Env):
         raise NotImplementedError(f"{type(self).__name__} has no drawing")
 
     def _refresh(self, begin):
+        params, state, obs, info = self._arguments
+        args = (params, state, np.array([begin]), obs, info)
+        if self._reset is None:
+            self._reset = self.loops.get("reset_batch", args)
+        self._reset(*args)
+        self._done = bool(state["done"][0])
+        return self._read_obs(), self._read_info()
+
+    def _bind(self):
+        """Set up what the compiled loops and the buffers of this process need."""
+        layout = str(
+            (self.params.dtype, self.state_dtype, self.observations.dtype, self.observations.shape, self.metrics.dtype)
+        )
+        self.loops = Loops(self.dynamics, layout, type(self).__name__, type(self).__module__)
+        self._reset: Callable | None = None  # the compiled loops, bound at their first use
+        self._step: Callable | None = None
         obs, info = self.observations.empty(1), self.metrics.empty(1)
-        args = (self.params, self._state, np.array([begin]), obs, info)
-        self.loops.get("reset_batch", args)(*args)
-        self._done = bool(self._state["done"][0])
-        return self.observations.one(obs), self.metrics.one(info)
+        self._arguments = self.params, self._state, obs, info
+        self._read_obs, self._read_info = self.observations.reader(obs), self.metrics.reader(info)
 
     def _check_started(self, what):
         if not self._started:
             raise gym.error.ResetNeeded(f"{what} called before reset: call reset first")
 
     def __getstate__(self):
-        return {**self.__dict__, "_step": None, "loops": None}
+        bound = ("loops", "_reset", "_step", "_arguments", "_read_obs", "_read_info")
+        return {key: value for key, value in self.__dict__.items() if key not in bound}
 
     def __setstate__(self, attributes):
         self.__dict__.update(attributes)
-        self.loops = Loops(self.dynamics, type(self).__name__, type(self).__module__)
+        self._bind()
 
 
 class Observations:
@@ -203,6 +218,8 @@ class Observations:
             self.dtype, self.shape = np.dtype([(k, *v) for k, v in self.fields.items()], align=True), ()
         else:
             self.dtype, self.shape = self._field("observation", space, texts)
+            if isinstance(space, spaces.Box) and not self.shape:
+                raise ValueError(f"a Box observation needs at least one dimension, got {space}")
         self.scalar = isinstance(space, spaces.Discrete)
         if self.scalar:
             self.shape = (1,)
@@ -229,12 +246,20 @@ class Observations:
         texts = self.texts[key]
         return texts * len(index) if len(texts) == 1 else tuple([texts[i] for i in index.tolist()])
 
-    def one(self, buffer):
-        """The observation of the only lane."""
+    def reader(self, buffer):
+        """A function that gives the observation in a buffer of one lane, as fresh values."""
         if self.fields is None:
-            return buffer[0, 0] if self.scalar else buffer[0]
-        record = buffer[0]
-        return {key: self.texts[key][record[key]] if key in self.texts else record[key] for key in self.fields}
+            lane = buffer[0]
+            return (lambda: lane[0]) if self.scalar else lane.copy
+
+        def read_field(key):
+            column = buffer[key]
+            if key in self.texts:
+                return lambda: self.texts[key][column[0]]
+            return (lambda: column[0]) if column.ndim == 1 else column[0].copy
+
+        readers = [(key, read_field(key)) for key in self.fields]
+        return lambda: {key: read() for key, read in readers}
 
 
 class Metrics:
@@ -262,9 +287,17 @@ class Metrics:
             info[f"_{key}"] = present
         return info
 
-    def one(self, buffer):
-        """The info dict of the only lane: Python numbers, and arrays for metrics with a shape."""
-        return dict(zip(self.fields, buffer.item(), strict=True)) if self.fields else {}
+    def reader(self, buffer):
+        """A function that gives the info dict in a buffer of one lane: Python numbers, and arrays for metrics with a shape."""
+        arrays = {key: buffer[key][0] for key in self.fields if buffer[key].ndim > 1}
+
+        def read():
+            info = dict(zip(self.fields, buffer.item()))
+            for key, array in arrays.items():
+                info[key] = array.copy()
+            return info
+
+        return read if self.fields else dict
 
 
 class Actions:
@@ -283,12 +316,14 @@ class Actions:
             raise ValueError(f"action_space must be Discrete, MultiDiscrete, MultiBinary or Box, got {space}")
         self.space, self.shape = space, space.shape
         self.low, self.high = np.array(low, self.dtype).ravel(), np.array(high, self.dtype).ravel()
-        self.first, self.last = self.low[0], self.high[0]
+        self.first, self.last = self.low[0].item(), self.high[0].item()
         self.kinds = "iu" if self.dtype.kind in "iu" else "iuf"
 
     def one(self, action):
         """A checked action of one lane: a Python int for Discrete, else an array of the space's shape."""
         if not self.shape:
+            if type(action) is int and self.first <= action <= self.last:
+                return action
             if not is_integer(action) or not self.first <= action <= self.last:
                 raise gym.error.InvalidAction(f"action must be an element of {self.space}, got {action!r}")
             return int(action)

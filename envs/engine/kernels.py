@@ -20,7 +20,8 @@ from numba.core.runtime import rtsys
 
 NEXT_STEP, SAME_STEP, DISABLED = 0, 1, 2
 CACHED_VARIANTS = 64  # of each loop (versions of its code, sizes, threads) that are kept on disk
-COMPILED: dict = {}  # (module, name) of a loop -> numba's compile result, for this process
+COMPILED: dict = {}  # (module, name) of a loop -> numba's compile result, in this process
+FRESH: dict = {}  # (module, digest) -> the kernels, as the loops of that digest call them
 
 kernel = njit(nogil=True)  # not cached by itself: numba would not see an edit in another file
 
@@ -132,32 +133,31 @@ TEMPLATES = {f.__name__: f for f in (reset_batch, reset_done, step_batch, step_o
 
 
 class Loops:
-    """The compiled loops of one environment class.
+    """The compiled loops of one environment.
 
     Args:
         dynamics: its kernels (reset, step, observe) or (reset, step, observe, inform).
+        layout: whatever tells the types of the kernels' arguments apart, the dtypes of records and buffers.
         name: the class's name; module: the name of the module it lives in.
     """
 
-    def __init__(self, dynamics, name, module):
+    def __init__(self, dynamics, layout, name, module):
         names = ("reset", "step", "observe", "inform")
         self.kernels = dict(zip(names, (*dynamics, no_info)[:4], strict=True))
         self.name, self.module = name, module
+        self.digest = source_digest(*self.kernels.values(), extra=(config.BOUNDSCHECK, layout))
 
     def get(self, template, args, parallel=False):
         """The template's function for arguments of these types; compiled, or loaded from disk, at its first use."""
         if config.DISABLE_JIT:
             return self._plain(template)
         signature = tuple(typeof(a) for a in args)
-        digest = source_digest(
-            TEMPLATES[template], *self.kernels.values(), extra=(config.BOUNDSCHECK, parallel, str(signature))
-        )
-        name = f"{template}_{self.name}_{digest}"
-        if (self.module, name) not in COMPILED:
-            dispatcher = self._specialise(template, name, digest, parallel)
-            COMPILED[self.module, name] = load_or_compile(dispatcher, signature)
+        digest = source_digest(TEMPLATES[template], extra=(self.digest, parallel, str(signature)))
+        key = self.module, f"{template}_{self.name}_{digest}"
+        if key not in COMPILED:
+            COMPILED[key] = load_or_compile(self._specialise(template, key[1], parallel), signature)
         # The entry point skips the dispatcher's look-up of types, half the cost of a call: callers keep the types fixed.
-        return COMPILED[self.module, name].entry_point
+        return COMPILED[key].entry_point
 
     def _plain(self, template):
         function = self._bind(template, self.kernels)
@@ -172,24 +172,29 @@ class Loops:
         source = TEMPLATES[template]
         return types.FunctionType(source.__code__.replace(**code), {**source.__globals__, **scope}, template)
 
-    def _specialise(self, template, name, digest, parallel):
-        """A fresh function for this environment and these types: numba keeps its cache beside the environment's file.
-
-        The kernels are fresh too, with the digest in their names. numba names compiled functions after counters that differ
-        from process to process, and one that comes from the cache would otherwise be linked to a kernel of the same name
-        that this process has compiled for records of another size.
-        """
-
-        def wrap(original, copy):
-            copy.__qualname__ = f"{original.__qualname__}_{digest}"
-            return kernel(copy)
-
-        file, done = inspect.getfile(self.kernels["step"].py_func), {}
-        fresh = {key: rebuild(function, wrap, done) for key, function in self.kernels.items()}
-        function = self._bind(template, {**fresh, "__name__": self.module}, co_filename=file)
+    def _specialise(self, template, name, parallel):
+        """A fresh function for this environment and these types: numba keeps its cache beside the environment's file."""
+        file = inspect.getfile(self.kernels["step"].py_func)
+        function = self._bind(template, {**self._fresh_kernels(), "__name__": self.module}, co_filename=file)
         function.__module__ = self.module  # must be importable, or unpickling the cache fails
         function.__qualname__ = name
         return njit(cache=pathlib.Path(file).exists(), parallel=parallel, nogil=True)(function)
+
+    def _fresh_kernels(self):
+        """Copies of the kernels with the digest in their names.
+
+        numba names compiled functions after counters that differ from process to process. One that comes from the cache
+        would otherwise be linked to a kernel of the same name that this process has compiled for records of another size.
+        """
+
+        def wrap(original, copy):
+            copy.__qualname__ = f"{original.__qualname__}_{self.digest}"
+            return kernel(copy)
+
+        if (self.module, self.digest) not in FRESH:
+            done: dict = {}
+            FRESH[self.module, self.digest] = {key: rebuild(f, wrap, done) for key, f in self.kernels.items()}
+        return FRESH[self.module, self.digest]
 
 
 def is_kernel(value):

@@ -64,7 +64,8 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         self._started = False
         self._present = read_only(np.ones(num_envs, bool))
         self._buffers = None if copy else self._new_buffers()
-        self._step: Callable | None = None  # the compiled step_batch, bound at the first step
+        self._reset: Callable | None = None  # the compiled loops, bound at their first use
+        self._step: Callable | None = None
         self._reset_done: Callable | None = None
 
     def reset(
@@ -155,7 +156,9 @@ class KernelVectorEnv(gym.vector.VectorEnv):
     def _refresh(self, mask):
         obs, *_, info, _, _ = self._buffers or self._new_buffers()
         args = (self.env.params, self._state, mask, obs, info)
-        self._loop("reset_batch", args)(*args)
+        if self._reset is None:
+            self._reset = self._loop("reset_batch", args)
+        self._reset(*args)
         info[~mask] = np.zeros((), info.dtype)  # Gymnasium: lanes that weren't reset have no reset info
         return self.env.observations.batch(obs), self.env.metrics.batch(info, mask)
 
@@ -218,7 +221,7 @@ class KernelVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded(f"{what} called before reset: call reset first")
 
     def __getstate__(self):
-        return {**self.__dict__, "_step": None, "_reset_done": None}
+        return {**self.__dict__, "_reset": None, "_step": None, "_reset_done": None}
 
 
 def vectorize(cls: type[KernelEnv]) -> Callable[..., KernelVectorEnv]:

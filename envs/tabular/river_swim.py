@@ -32,6 +32,8 @@ class RiverSwim(Tabular):
         ValueError: an argument is outside the ranges above.
     """
 
+    keys = {"left": 0, "right": 1}
+
     def __init__(self, size=6, max_steps=20, render_mode=None, max_episode_steps=None):
         if not (is_integer(size) and 3 <= size <= 1000):
             raise ValueError(f"size must be an integer in [3, 1000], got {size!r}")

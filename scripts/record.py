@@ -1,0 +1,151 @@
+"""Record a policy in an environment as a GIF and a PNG (the frame in the middle), both with few colours to keep them small.
+
+Policies: random; optimal, from the exact model that `to_tabular()` gives; or, with --run-dir, the one that a run has trained.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from gymnasium.vector.utils import concatenate, create_empty_array
+from PIL import Image
+
+from explore_gym.scripts.play import make_env
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+GAMMA = 0.99  # of the optimal policy: it prefers short ways
+COLORS = 64
+
+
+@dataclasses.dataclass
+class Args:
+    env: str = ""  # any registered id with an rgb_array picture; default: that of --run-dir
+    env_kwargs: str = ""  # JSON object with the environment's arguments; default: those of --run-dir, or none
+    policy: Literal["random", "optimal"] = "random"  # --run-dir takes the place of this
+    run_dir: Path | None = None  # of an agent's run: play what it has trained
+    steps: int = 100  # episodes follow each other until there are so many
+    seed: int = 0
+    fps: int = 10
+    scale: float = 0.5  # size of the pictures relative to the environment's own
+    out: Path | None = None  # without ending; default: docs/pictures/<id without namespace>
+
+
+class RandomPolicy:
+    """Uniformly random actions."""
+
+    def __init__(self, env, seed):
+        self.space = env.action_space
+        self.space.seed(seed)
+
+    def __call__(self, obs):
+        return self.space.sample()
+
+
+class OptimalPolicy:
+    """Greedy on the optimal values of the exact model, solved anew in each state that the last model lacks (a new layout)."""
+
+    def __init__(self, env):
+        self.env, self.actions = env.unwrapped, {}
+        if not hasattr(self.env, "to_tabular"):
+            raise ValueError(f"an optimal policy needs an environment with to_tabular(), got {env.spec.id}")
+        unseen = ("rng", "t", "done", *self.env.untracked)
+        self.fields = [name for name in self.env.state_dtype.names if name not in unseen]
+
+    def __call__(self, obs):
+        key = self.key(self.env.get_state())
+        if key not in self.actions:
+            self.solve()
+        return self.actions[key]
+
+    def key(self, state):
+        return b"".join(state[name].tobytes() for name in self.fields)
+
+    def solve(self):
+        model = self.env.to_tabular()
+        q_values = model.R + GAMMA * model.P @ model.optimal_values(GAMMA)
+        best = q_values.argmax(1) + self.env.action_space.start
+        self.actions = {self.key(state): int(action) for state, action in zip(model.states, best)}
+
+
+class TrainedPolicy:
+    """The policy of a run directory, which takes a batch of observations as a vector environment gives them."""
+
+    def __init__(self, env, run_dir):
+        from explore_gym.agents.common import load_policy
+
+        self.space, self.policy = env.observation_space, load_policy(run_dir)
+
+    def __call__(self, obs):
+        batch = concatenate(self.space, [obs], create_empty_array(self.space, 1))
+        return np.asarray(self.policy(batch))[0]
+
+
+def record(env, policy, steps, seed):
+    """The frames of that many steps, and those after resets: a list of uint8 (height, width, 3)."""
+    obs, _ = env.reset(seed=seed)
+    frames = [env.render()]
+    for _ in range(steps):
+        obs, _, terminated, truncated, _ = env.step(policy(obs))
+        frames.append(env.render())
+        if terminated or truncated:
+            obs, _ = env.reset()
+            frames.append(env.render())
+    return frames
+
+
+def save(frames, path, fps, scale):
+    """Writes path.gif and path.png with one palette for all frames. Returns the two paths."""
+    size = [max(1, round(side * scale)) for side in frames[0].shape[1::-1]]
+    images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
+    sample = np.concatenate([np.asarray(image) for image in images[:: -(-len(images) // 16)]])
+    palette = Image.fromarray(sample).quantize(COLORS, Image.Quantize.MAXCOVERAGE)  # small things keep their colours
+    images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    gif, png = path.with_name(path.name + ".gif"), path.with_name(path.name + ".png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images[0].save(gif, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, optimize=True)
+    images[len(images) // 2].save(png, optimize=True)
+    return gif, png
+
+
+def run(args):
+    """Records as the arguments say and returns the paths of the GIF and the PNG.
+
+    Raises:
+        ValueError: an argument is out of range, there is no such environment or run, or no such policy for it.
+    """
+    for name in ("steps", "fps", "scale"):
+        if not getattr(args, name) > 0:
+            raise ValueError(f"{name} must be positive, got {getattr(args, name)}")
+    env_id, env_kwargs = args.env, args.env_kwargs
+    if args.run_dir is not None:
+        config = args.run_dir / "config.json"
+        if not config.is_file():
+            raise ValueError(f"run_dir must hold a run, but there is no {config}")
+        trained = json.loads(config.read_text())["args"]
+        env_id, env_kwargs = env_id or trained["env"], env_kwargs or trained["env_kwargs"]
+    if not env_id:
+        raise ValueError("which environment? pass --env or --run-dir")
+    env = make_env(env_id, env_kwargs or "{}")
+    if args.run_dir is not None:
+        policy = TrainedPolicy(env, args.run_dir)
+    else:
+        policy = OptimalPolicy(env) if args.policy == "optimal" else RandomPolicy(env, args.seed)
+    out = args.out or PICTURES / env_id.split("/")[-1]
+    return save(record(env, policy, args.steps, args.seed), out, args.fps, args.scale)
+
+
+def main():
+    try:
+        for path in run(tyro.cli(Args, description=__doc__)):
+            print(f"{path}: {path.stat().st_size / 1024:.0f} KiB")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,465 @@
+"""Measure steps per second: of every id at several batch sizes, beside peers (--compare), and of PPO training (--train).
+
+How it is measured:
+- Actions are sampled in advance. Warm-up (compilation included) comes first and isn't timed. The clock is read once per
+  chunk of calls, of at least 10 ms and a whole episode of the time limit, so that each has its share of resets.
+- A call counts as one step per environment, autoreset calls included; of a single environment each reset counts as one step.
+- Every call returns fresh arrays unless --no-copy is given; C loops always write into the same arrays.
+- A figure is the median over rounds. A comparison runs both sides in alternation and takes the ratio in each round, so that a
+  busy machine slows both; the median ratio decides, its range says how far to trust it. Absolute figures are for orientation.
+- Training runs agents/ppo.py and stable-baselines3's PPO in alternation, each in a process of its own: the same environment,
+  two separate 64-64 tanh networks on the same inputs, hyperparameters and torch thread count. The ratio of steps/s leaves
+  out imports, compilation and the first iteration of both; the ratio of wall-clock times has them in.
+"""
+
+import ctypes
+import dataclasses
+import importlib.metadata
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+
+FULL_OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
+IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
+PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool", "stable_baselines3", "torch")
+MIN_CHUNK = 0.01  # s
+NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
+BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
+TRAIN_BATCH = 32  # environments of a training run
+EPISODE = 100 + 1  # calls: time limit of FourRooms everywhere, and the reset
+
+
+@dataclasses.dataclass
+class Args:
+    ids: tuple[str, ...] = IDS
+    batch_sizes: tuple[int, ...] = (1, 64, 1024, 16384)  # 1 is a single environment, made without Gymnasium's checker
+    seconds: float = 0.5  # of one measurement, at least
+    rounds: int = 5
+    copy: bool = True  # fresh arrays from every call
+    num_threads: int = 1
+    compare: bool = False  # instead of the table of ids: peers on the same task
+    train: bool = False  # instead of the table of ids: PPO against stable-baselines3's
+    train_steps: int = 131_072  # environment steps of one training run
+    full: bool = False  # all three parts
+    out: Path | None = None  # JSON file; default: docs/benchmarks/throughput.json if --full, else none
+
+    def __post_init__(self):
+        for name in ("seconds", "rounds", "num_threads", "train_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for size in self.batch_sizes:
+            if size < 1:
+                raise ValueError(f"batch_sizes must be positive, got {size}")
+        for env_id in self.ids:
+            if env_id not in IDS:
+                raise ValueError(f"ids must be among {', '.join(IDS)}, got {env_id!r}")
+
+
+class Contestant:
+    """Something whose speed is measured: play(actions) makes a call for each action, and a call steps num_envs environments.
+
+    Making one warms it up. `period` is the least number of calls between two readings of the clock.
+    """
+
+    def __init__(self, play, actions, num_envs, period=1):
+        self.play, self.actions, self.num_envs, self.chunk = play, itertools.cycle(actions), num_envs, period
+        self.measure(0.0)
+        while self.chunk * num_envs / self.measure(0.0) < MIN_CHUNK:
+            self.chunk *= 2
+
+    def measure(self, seconds):
+        """Steps/s over that many seconds, and at least a chunk of calls."""
+        calls, start = 0, time.perf_counter()
+        while calls == 0 or time.perf_counter() - start < seconds:
+            self.play(itertools.islice(self.actions, self.chunk))
+            calls += self.chunk
+        return calls * self.num_envs / (time.perf_counter() - start)
+
+
+def single(env, period=1):
+    """A contestant that resets its single environment where an episode has ended."""
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    done = False
+
+    def play(actions):
+        nonlocal done
+        for action in actions:
+            if done:
+                env.reset()
+                done = False
+            else:
+                _, _, terminated, truncated, _ = env.step(action)
+                done = terminated or truncated
+
+    actions = [env.action_space.sample() for _ in range(NUM_ACTIONS)]
+    if isinstance(env.action_space, gym.spaces.Discrete):
+        actions = [int(action) for action in actions]
+    return Contestant(play, actions, 1, period)
+
+
+def batch(envs, actions, num_envs, period=1):
+    """A contestant that resets its environments by itself."""
+
+    def play(actions):
+        for action in actions:
+            envs.step(action)
+
+    return Contestant(play, actions, num_envs, period)
+
+
+def ours(env_id, num_envs, args):
+    if num_envs == 1:
+        env = gym.make(env_id, disable_env_checker=True)
+        return single(env, (env.unwrapped.time_limit or 0) + 1)
+    envs = gym.make_vec(env_id, num_envs=num_envs, copy=args.copy, num_threads=args.num_threads)
+    envs.reset(seed=0)
+    envs.action_space.seed(0)
+    actions = [envs.action_space.sample() for _ in range(NUM_ACTIONS)]
+    return batch(envs, actions, num_envs, (envs.env.time_limit or 0) + 1)
+
+
+def minigrid_single():
+    import minigrid  # noqa: F401  registers the ids
+
+    return single(gym.make("MiniGrid-FourRooms-v0", disable_env_checker=True), EPISODE)
+
+
+def minigrid_sync():
+    import minigrid  # noqa: F401
+
+    kwargs = dict(num_envs=SYNC_BATCH, vectorization_mode="sync", disable_env_checker=True)
+    envs = gym.make_vec("MiniGrid-FourRooms-v0", **kwargs)
+    envs.reset(seed=0)
+    return batch(envs, four_rooms_actions(SYNC_BATCH), SYNC_BATCH, EPISODE)
+
+
+def minigrid_dummy():
+    """Of the observation only the image, because stable-baselines3 takes no text."""
+    from minigrid.wrappers import ImgObsWrapper
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    make = lambda: ImgObsWrapper(gym.make("MiniGrid-FourRooms-v0", disable_env_checker=True))
+    envs = DummyVecEnv([make] * SYNC_BATCH)
+    envs.reset()
+    return batch(envs, four_rooms_actions(SYNC_BATCH), SYNC_BATCH, EPISODE)
+
+
+def envpool_four_rooms():
+    import envpool
+
+    envs = envpool.make_gymnasium("MiniGrid-FourRooms-v0", num_envs=BATCH, num_threads=1, seed=0)
+    envs.reset()
+    return batch(envs, four_rooms_actions(BATCH), BATCH, EPISODE)
+
+
+def four_rooms_actions(num_envs):
+    return list(np.random.default_rng(0).integers(7, size=(NUM_ACTIONS, num_envs)))
+
+
+def four_rooms_c():
+    return c_loop("four_rooms", "Explore/FourRooms-v0", ("max_steps",), EPISODE)
+
+
+def meta_bandit_c():
+    return c_loop("meta_bandit", "Explore/MetaBandit-v0", ("recurrence", "pulls_per_episode"))
+
+
+def c_loop(name, env_id, parameters, period=1):
+    """A yardstick on the records that the environment's own reset has made; it writes into the same arrays in each call."""
+    from explore_gym.scripts.yardsticks import load
+
+    library, envs = load(name), gym.make_vec(env_id, num_envs=BATCH)
+    envs.reset(seed=0)
+    states, obs, infos = envs.get_state(), envs.env.observations.empty(BATCH), envs.env.metrics.empty(BATCH)
+    found, expected = (library.state_size(), library.info_size()), (states.itemsize, infos.itemsize)
+    if found != expected:
+        raise RuntimeError(f"{name}.c must have state and info records of {expected} bytes as {env_id} has, got {found}")
+    outputs = obs, np.empty(BATCH), np.empty(BATCH, bool), np.empty(BATCH, bool), infos
+    constants = [ctypes.c_int64(int(envs.env.params[key][0])) for key in parameters]
+    before, after = (ctypes.c_int64(BATCH), pointer(states)), (*constants, *map(pointer, outputs))
+
+    def play(actions):
+        for action in actions:
+            library.step(*before, pointer(action), *after)
+
+    actions = list(np.random.default_rng(0).integers(envs.single_action_space.n, size=(NUM_ACTIONS, BATCH)))
+    return Contestant(play, actions, BATCH, period)
+
+
+def pointer(array):
+    """Keeps the array alive."""
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+# ours: id and number of environments; the peer; the ratio ours / theirs aimed at
+COMPARISONS = (
+    ("Explore/FourRooms-v0", BATCH, "EnvPool", envpool_four_rooms, 30.0),
+    ("Explore/FourRooms-v0", BATCH, "Minigrid, single", minigrid_single, 1000.0),
+    ("Explore/FourRooms-v0", BATCH, "Minigrid, SyncVectorEnv", minigrid_sync, None),
+    ("Explore/FourRooms-v0", BATCH, "Minigrid, DummyVecEnv", minigrid_dummy, None),
+    ("Explore/FourRooms-v0", BATCH, "C loop", four_rooms_c, 0.8),
+    ("Explore/FourRooms-v0", 1, "Minigrid, single", minigrid_single, 30.0),
+    ("Explore/MetaBandit-v0", BATCH, "C loop", meta_bandit_c, 0.5),
+)
+TRAININGS = (
+    ("Explore/FourRooms-v0", {"observation": "image"}, 5.0),
+    ("CartPole-v1", {}, 5.0),
+)
+
+
+class Report:
+    """The rows measured so far; the file, if there is one, is rewritten after each of them."""
+
+    def __init__(self, path, args):
+        self.path = path
+        self.content = {
+            "machine": machine(),
+            "command": shlex.join(["python", *sys.argv]),
+            "settings": {key: getattr(args, key) for key in ("seconds", "rounds", "copy", "num_threads")},
+            "rows": [],
+        }
+
+    def add(self, part, **row):
+        self.content["rows"].append({"part": part, **row, "load": os.getloadavg()[0]})
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_name(self.path.name + ".tmp")
+            temporary.write_text(json.dumps(self.content, indent=1) + "\n")
+            os.replace(temporary, self.path)
+
+    def rows(self, part):
+        return [row for row in self.content["rows"] if row["part"] == part]
+
+
+def machine():
+    """What the figures depend on: processor, cores, load, versions."""
+    models = [line.split(":")[1].strip() for line in read("/proc/cpuinfo").splitlines() if line.startswith("model name")]
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name.replace("-", "_"))}
+    return {
+        "cpu": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "platform": platform.platform(),
+        "versions": {"python": platform.python_version(), **versions},
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def read(path):
+    """A file's text, empty where there is none."""
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+def measure_ids(args, report):
+    """Steps/s of each id at each batch size."""
+    for env_id, num_envs in itertools.product(args.ids, args.batch_sizes):
+        contestant = ours(env_id, num_envs, args)
+        speeds = [contestant.measure(args.seconds) for _ in range(args.rounds)]
+        report.add("ids", id=env_id, num_envs=num_envs, **spread("steps_per_second", speeds))
+
+
+def compare(args, report):
+    """Ours beside each peer on the same task."""
+    for env_id, num_envs, name, make_peer, goal in COMPARISONS:
+        row = dict(id=env_id, num_envs=num_envs, peer=name, goal=goal)
+        try:
+            peer = make_peer()
+        except ImportError as error:
+            report.add("compare", **row, missing=str(error))
+            continue
+        speeds = alternate(ours(env_id, num_envs, args), peer, args.rounds, args.seconds)
+        report.add("compare", **row, peer_num_envs=peer.num_envs, **ratios(speeds))
+
+
+def alternate(first, second, rounds, seconds):
+    """Speeds of both, measured in turns: a list of pairs."""
+    return [(first.measure(seconds), second.measure(seconds)) for _ in range(rounds)]
+
+
+def train(args, report):
+    """PPO training: ours beside stable-baselines3's."""
+    for env_id, env_kwargs, goal in TRAININGS:
+        row = dict(id=env_id, num_envs=TRAIN_BATCH, peer="stable-baselines3", train_steps=args.train_steps, goal=goal)
+        if importlib.util.find_spec("stable_baselines3") is None:
+            report.add("train", **row, missing="No module named 'stable_baselines3'")
+            continue
+        runs = []
+        for seed in range(1, args.rounds + 1):
+            settings = dict(env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=args.train_steps, seed=seed)
+            runs.append((run_training(train_ours, settings), run_training(train_theirs, settings)))
+        results = {key: [(ours[key], theirs[key]) for ours, theirs in runs] for key in runs[0][0]}
+        report.add(
+            "train",
+            **row,
+            **ratios(results["steps_per_second"]),
+            wall_ratio=statistics.median(theirs / ours for ours, theirs in results["wall"]),
+            our_return=statistics.mean(ours for ours, _ in results["episode_return"]),
+            their_return=statistics.mean(theirs for _, theirs in results["episode_return"]),
+        )
+
+
+def run_training(function, settings):
+    """Calls the function in a fresh process with one thread. Returns its steps/s, its last return and the wall-clock time."""
+    code = "import json, sys; from explore_gym.scripts import throughput; "
+    code += "getattr(throughput, sys.argv[1])(**json.loads(sys.argv[2]))"
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = json.dumps({**settings, "run_dir": f"{folder}/run"})
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, function.__name__, arguments], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        wall = time.perf_counter() - start
+        rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps, seconds = (rows[-1][key] - rows[0][key] for key in ("step", "time"))
+    returns = [row["episode_return"] for row in rows if "episode_return" in row]
+    return {"steps_per_second": steps / seconds, "episode_return": returns[-1], "wall": wall}
+
+
+def ppo_args(settings):
+    from explore_gym.agents import ppo
+
+    return ppo.Args(**settings, num_envs=TRAIN_BATCH, device="cpu", encoder="mlp", quiet=True)
+
+
+def train_ours(**settings):
+    """Trains with agents/ppo.py."""
+    from explore_gym.agents import ppo
+
+    ppo.train(ppo_args(settings))
+
+
+def train_theirs(**settings):
+    """Trains with stable-baselines3 under the hyperparameters of agents/ppo.py; writes the same metrics."""
+    import torch
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.env_util import make_vec_env
+
+    import explore_gym  # noqa: F401  registers the ids
+
+    args = ppo_args(settings)
+    torch.set_num_threads(args.threads)
+    rows = []
+
+    class Clock(BaseCallback):
+        """A row at the start of each rollout, hence at the end of the iteration before."""
+
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            scores = [episode["r"] for episode in self.model.ep_info_buffer]
+            rows.append({"step": self.num_timesteps, "time": time.perf_counter()})
+            if scores:
+                rows[-1]["episode_return"] = float(np.mean(scores))
+
+    envs = make_vec_env(args.env, args.num_envs, seed=args.seed, env_kwargs=json.loads(args.env_kwargs))
+    width = [args.hidden, args.hidden]
+    model = PPO(
+        "MlpPolicy",
+        envs,
+        n_steps=args.num_steps,
+        batch_size=args.num_envs * args.num_steps // args.num_minibatches,
+        n_epochs=args.num_epochs,
+        learning_rate=(lambda left: args.learning_rate * left) if args.anneal_lr else args.learning_rate,
+        gamma=args.gamma,
+        gae_lambda=args.gae_lambda,
+        clip_range=args.clip_coef,
+        ent_coef=args.ent_coef,
+        vf_coef=args.vf_coef,
+        max_grad_norm=args.max_grad_norm,
+        normalize_advantage=args.norm_advantages,
+        target_kl=args.target_kl or None,
+        policy_kwargs={"net_arch": {"pi": width, "vf": width}, "activation_fn": torch.nn.Tanh},
+        seed=args.seed,
+        device="cpu",
+    )
+    clock = Clock()
+    model.learn(args.total_timesteps, callback=clock)
+    clock._on_rollout_start()
+    folder = Path(args.run_dir)
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1:]))
+
+
+def spread(name, values):
+    """Median and range as entries of a row."""
+    return {name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
+
+
+def ratios(speeds):
+    """Entries of a row for pairs of speeds, ours and theirs."""
+    sides = {name: statistics.median(pair[i] for pair in speeds) for i, name in enumerate(("ours", "theirs"))}
+    return {**sides, **spread("ratio", [a / b for a, b in speeds])}
+
+
+def table_of_ids(rows):
+    sizes = sorted({row["num_envs"] for row in rows})
+    table = Table("id", *(f"{size:,}" for size in sizes), title="steps/s by number of environments: median (best)")
+    text = lambda row: f"{row['steps_per_second']:,.0f} ({row['steps_per_second_max']:,.0f})"
+    cells = {(row["id"], row["num_envs"]): text(row) for row in rows}
+    for env_id in dict.fromkeys(row["id"] for row in rows):
+        table.add_row(env_id, *(cells[env_id, size] for size in sizes))
+    return table
+
+
+def table_of_ratios(rows, title):
+    table = Table("id", "environments", "peer", "ours", "theirs", "ratio", "range", "aim", title=title)
+    for row in rows:
+        cells = [row["id"], f"{row['num_envs']:,}", row["peer"]]
+        if "missing" in row:
+            cells += ["", "", "missing", row["missing"]]
+        else:
+            with_start = f", with start-up {row['wall_ratio']:.2f}" if "wall_ratio" in row else ""
+            span = f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}{with_start}"
+            cells += [f"{row['ours']:,.0f}", f"{row['theirs']:,.0f}", f"{row['ratio']:.2f}", span]
+        table.add_row(*cells, "" if row["goal"] is None else f"{row['goal']:g}")
+    return table
+
+
+def run(args):
+    """Measures what the arguments ask for, prints the tables and returns the `Report`."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 140
+    report = Report(args.out or (FULL_OUT if args.full else None), args)
+    if args.full or not (args.compare or args.train):
+        measure_ids(args, report)
+        console.print(table_of_ids(report.rows("ids")))
+    if args.full or args.compare:
+        compare(args, report)
+        console.print(table_of_ratios(report.rows("compare"), "steps/s beside peers"))
+    if args.full or args.train:
+        train(args, report)
+        console.print(table_of_ratios(report.rows("train"), "PPO training, steps/s"))
+    return report
+
+
+def main():
+    try:
+        run(tyro.cli(Args, description=__doc__))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

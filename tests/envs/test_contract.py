@@ -1,0 +1,182 @@
+"""The contract, checked for every registered id and for the configurations in VARIANTS."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import explore_gym
+from explore_gym.envs import testing
+
+IDS = sorted(id for id, spec in gym.registry.items() if spec.namespace == "Explore")
+# Beside the defaults: keyword arguments that change the sizes, the randomness or the ends of episodes
+VARIANTS = {
+    "Explore/MetaBandit-v0": [
+        {"family": "bernoulli", "arms": 3, "recurrence": 5, "length": "geometric", "safe_arm": 0.5},
+        {"drift": 0.1, "pulls_per_episode": 4, "recurrence": 3},
+    ],
+    "Explore/DeepSea-v0": [{"size": 5, "deterministic": False}],
+    "Explore/RiverSwim-v0": [{"size": 12, "max_steps": 50}],
+    "Explore/FourRooms-v0": [
+        {"size": 9, "max_steps": 30, "num_contexts": 4, "agent_view_size": 5},
+        {"size": 7, "max_steps": 40, "see_through_walls": True, "observation": "image", "goal_pos": [2, 2]},
+    ],
+    "Explore/MazeRooms-v0": [{"distractors": 3, "rooms": 3, "room_size": 3, "extra_doors": 1, "min_depth": 0, "max_steps": 60}],
+}
+# Nothing is drawn at random, so that every seed gives the same run: (id, keyword arguments)
+MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *VARIANTS["Explore/MazeRooms-v0"])]
+DETERMINISTIC = [("Explore/DeepSea-v0", {}), *MAZES]
+CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *VARIANTS.get(id, ()))]
+NUM_STEPS = 600  # per run of the checks
+TRAJECTORY_STEPS = 200  # kernels as plain Python are slow
+
+cases = pytest.mark.parametrize(("id", "kwargs"), CASES, ids=[f"{id}{kwargs or ''}" for id, kwargs in CASES])
+
+
+@pytest.mark.parametrize("check", testing.CHECKS)
+@cases
+def test_vector_check(id, kwargs, check):
+    reason = testing.run_check(
+        check, *testing.factories(id, **kwargs), num_steps=NUM_STEPS, deterministic=(id, kwargs) in DETERMINISTIC
+    )
+    assert reason is None, f"the check does not apply: {reason}"
+
+
+@cases
+def test_gymnasium_check_env(id, kwargs):
+    env = gym.make(id, **kwargs).unwrapped  # has its spec: without one Gymnasium leaves out the equality checks
+    assert env.spec.id == id
+    check_env(env)
+
+
+@cases
+def test_stable_baselines3_check_env(id, kwargs):
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it recommends larger images and normalised actions
+        env = gym.make(id, **kwargs).unwrapped
+        if isinstance(env.observation_space, gym.spaces.Dict):  # it knows no Text: its users leave such keys out
+            keys = [key for key, space in env.observation_space.items() if not isinstance(space, gym.spaces.Text)]
+            env = gym.wrappers.FilterObservation(env, keys)
+        sb3.check_env(env)
+
+
+@cases
+def test_spec_survives_json(id, kwargs):
+    spec = gym.make(id, **kwargs).spec
+    again = gym.envs.registration.EnvSpec.from_json(spec.to_json())
+    assert (again.id, again.kwargs) == (spec.id, spec.kwargs)
+    made = gym.make(again)
+    assert made.spec.kwargs == spec.kwargs
+    assert made.observation_space == gym.make(id, **kwargs).observation_space
+
+
+@cases
+def test_max_episode_steps_truncates_single_and_batch(id, kwargs):
+    env = gym.make(id, max_episode_steps=2, **kwargs)
+    envs = gym.make_vec(id, num_envs=2, max_episode_steps=2, **kwargs)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    envs.reset(seed=0)
+    for step in (1, 2):
+        action = env.action_space.sample()
+        *_, terminated, truncated, _ = env.step(action)
+        batch = envs.step(np.stack([action, action]))
+        assert (terminated, truncated) == (bool(batch[2][0]), bool(batch[3][0]))
+        if terminated:
+            return
+        assert truncated == (step == 2)
+
+
+def trajectories(cases):
+    """What two lanes of a batch and a single environment return in TRAJECTORY_STEPS steps: {name: [(step, value), ...]}."""
+    recorded = {}
+    for id, kwargs in cases:
+        for mode in ("NextStep", "SameStep"):
+            envs = gym.make_vec(id, num_envs=2, autoreset_mode=mode, **kwargs)
+            tapes = testing.sample_actions(envs.single_action_space, 2, TRAJECTORY_STEPS)
+            player = testing.Player(envs, tapes)
+            returned = [player.reset(seed=3)] + [player.step() for _ in range(TRAJECTORY_STEPS)]
+            record(recorded, f"{id}{kwargs}{mode}", returned)
+        single = testing.play_single(gym.make(id, **kwargs), tapes[0], 3, TRAJECTORY_STEPS)
+        record(recorded, f"{id}{kwargs}single", [tuple(event) for event in single])
+    return recorded
+
+
+def record(recorded, name, steps):
+    for t, step in enumerate(steps):
+        for path, value in leaves(step, ""):
+            recorded.setdefault(f"{name}{path}", []).append((t, value))
+
+
+def leaves(value, path):
+    """All values in nested tuples and dicts, with their paths."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple) else None
+    if parts is None:
+        return [(path, value)]
+    return [leaf for key, part in parts for leaf in leaves(part, f"{path}[{key!r}]")]
+
+
+def write_trajectories(path):
+    recorded = trajectories(CASES)
+    arrays = {name: np.array([value for _, value in steps]) for name, steps in recorded.items()}
+    times = {f"{name} (steps)": np.array([t for t, _ in steps]) for name, steps in recorded.items()}
+    np.savez(path, **arrays, **times)
+
+
+def run_in_subprocess(path, **environment):
+    """Writes the trajectories in a new process with these environment variables."""
+    command = [sys.executable, "-W", "error::RuntimeWarning", __file__, str(path)]
+    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trajectories") / "compiled.npz"
+    write_trajectories(path)
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def assert_bit_for_bit(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        found = testing.difference(one[name], two[name], name)
+        assert found is None, "{} is {} compiled, but {}".format(*found)
+        assert one[name].tobytes() == two[name].tobytes(), name
+
+
+def test_uncompiled_kernels_give_the_same_trajectories(compiled, tmp_path):
+    assert_bit_for_bit(compiled, run_in_subprocess(tmp_path / "plain.npz", NUMBA_DISABLE_JIT="1"))
+
+
+@pytest.mark.slow
+def test_no_kernel_leaves_its_arrays(compiled, tmp_path):
+    """numba checks every index, which raises IndexError where a kernel would read or write elsewhere."""
+    assert_bit_for_bit(compiled, run_in_subprocess(tmp_path / "checked.npz", NUMBA_BOUNDSCHECK="1"))
+
+
+def test_variants_name_registered_ids():
+    assert IDS, "no id is registered"
+    assert VARIANTS.keys() <= set(IDS)
+    assert all(case in CASES for case in DETERMINISTIC)
+
+
+def test_import_is_light():
+    """Registering loads neither numba nor torch."""
+    code = "import sys, explore_gym; sys.exit(bool({'numba', 'torch'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert importlib.util.find_spec("explore_gym").origin == explore_gym.__file__
+
+
+if __name__ == "__main__":
+    write_trajectories(sys.argv[1])

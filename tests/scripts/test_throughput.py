@@ -1,0 +1,168 @@
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import pytest
+
+from explore_gym.scripts import throughput
+from explore_gym.scripts.throughput import Args, Contestant, alternate, main, ratios, run, single
+
+SHORT = ["--seconds", "0.01", "--rounds", "2"]
+
+
+def sleeper(name, seconds, log, num_envs=1):
+    """A contestant whose call takes so long, and is written down."""
+
+    def play(actions):
+        for _ in actions:
+            time.sleep(seconds)
+            log.append(name)
+
+    return Contestant(play, [0], num_envs)
+
+
+def test_a_call_counts_once_per_environment():
+    contestant = sleeper("a", 0.02, [], num_envs=10)
+    assert 10 / 0.06 < contestant.measure(0.1) <= 10 / 0.02  # a busy machine sleeps longer, never shorter
+
+
+def test_a_chunk_holds_whole_periods():
+    log = []
+    contestant = Contestant(lambda actions: log.append(sum(1 for _ in actions)), [0], num_envs=1, period=7)
+    contestant.measure(0.0)
+    assert all(calls % 7 == 0 for calls in log)
+    assert log[-1] > 7  # 7 calls that do nothing take far less than the least chunk
+
+
+def test_both_sides_are_measured_in_turns():
+    log = []
+    first, second = sleeper("first", 0.001, log), sleeper("second", 0.01, log)
+    log.clear()
+    speeds = alternate(first, second, rounds=3, seconds=0.03)
+    assert [name for name, _ in itertools.groupby(log)] == ["first", "second"] * 3
+    assert len(speeds) == 3
+    assert all(a > b for a, b in speeds)
+
+
+def test_a_ratio_is_taken_within_its_round():
+    row = ratios([(100.0, 10.0), (30.0, 1.0), (80.0, 4.0)])  # 10, 30 and 20 times
+    assert row == {"ours": 80.0, "theirs": 4.0, "ratio": 20.0, "ratio_min": 10.0, "ratio_max": 30.0}
+
+
+def test_a_single_environment_is_reset_where_its_episode_ends_and_the_reset_is_a_step():
+    calls = []
+
+    class Log(gym.Wrapper):
+        def reset(self, **kwargs):
+            calls.append("reset")
+            return super().reset(**kwargs)
+
+        def step(self, action):
+            calls.append("step")
+            return super().step(action)
+
+    contestant = single(Log(gym.make("Explore/RiverSwim-v0", max_steps=3, disable_env_checker=True)))
+    warm_up = len(calls)
+    contestant.measure(0.0)
+    assert len(calls) - warm_up == contestant.chunk
+    assert calls[:9] == ["reset", "step", "step", "step", "reset", "step", "step", "step", "reset"]
+
+
+def test_every_id_and_size_gets_a_row_in_the_file(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "new" / "speed.json"
+    ids = ["Explore/RiverSwim-v0", "Explore/DeepSea-v0"]
+    arguments = ["throughput.py", "--ids", *ids, "--batch-sizes", "1", "4", *SHORT, "--no-copy", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    content = json.loads(out.read_text())
+    assert [(row["id"], row["num_envs"]) for row in content["rows"]] == [(env_id, n) for env_id in ids for n in (1, 4)]
+    for row in content["rows"]:
+        assert 100 < row["steps_per_second_min"] <= row["steps_per_second"] <= row["steps_per_second_max"]
+    assert content["settings"] == {"seconds": 0.01, "rounds": 2, "copy": False, "num_threads": 1}
+    assert content["machine"]["versions"]["gymnasium"] == gym.__version__
+    assert content["machine"]["cores"] == os.cpu_count()
+    assert content["command"].startswith("python throughput.py --ids Explore/RiverSwim-v0")
+    assert "Explore/DeepSea-v0" in capsys.readouterr().out
+
+
+def test_a_killed_run_keeps_its_rows(tmp_path):
+    out = tmp_path / "speed.json"
+    command = [sys.executable, throughput.__file__, "--ids", "Explore/RiverSwim-v0", "--batch-sizes", *["2"] * 1000]
+    process = subprocess.Popen([*command, *SHORT, "--out", str(out)], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not out.exists() or len(json.loads(out.read_text())["rows"]) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    rows = json.loads(out.read_text())["rows"]
+    assert 2 <= len(rows) < 1000
+    assert {row["id"] for row in rows} == {"Explore/RiverSwim-v0"}
+
+
+def test_a_missing_peer_is_a_row_and_no_failure(monkeypatch, capsys, tmp_path):
+    def absent():
+        raise ModuleNotFoundError("No module named 'rival'")
+
+    peer = lambda: single(gym.make("CartPole-v1"))
+    comparisons = (("Explore/RiverSwim-v0", 8, "rival", absent, 2.0), ("Explore/RiverSwim-v0", 8, "CartPole", peer, None))
+    monkeypatch.setattr(throughput, "COMPARISONS", comparisons)
+    report = run(Args(compare=True, seconds=0.01, rounds=2))
+    missing, measured = report.rows("compare")
+    assert (missing["peer"], missing["missing"]) == ("rival", "No module named 'rival'")
+    assert measured["ratio_min"] <= measured["ratio"] <= measured["ratio_max"]
+    assert measured["peer_num_envs"] == 1
+    assert not report.rows("ids")
+    printed = capsys.readouterr().out
+    assert "missing" in printed
+    assert "CartPole" in printed
+
+
+@pytest.mark.parametrize(("name", "peer"), [comparison[2:4] for comparison in throughput.COMPARISONS])
+def test_every_peer_steps(name, peer, monkeypatch):
+    monkeypatch.setattr(throughput, "BATCH", 8)
+    monkeypatch.setattr(throughput, "SYNC_BATCH", 2)
+    try:
+        contestant = peer()
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert contestant.measure(0.0) > 0.0
+    assert contestant.num_envs == {"Minigrid, single": 1, "EnvPool": 8, "C loop": 8}.get(name, 2)
+
+
+@pytest.mark.slow
+def test_training_is_compared_with_start_up_left_out(monkeypatch):
+    pytest.importorskip("stable_baselines3")
+    monkeypatch.setattr(throughput, "TRAININGS", throughput.TRAININGS[1:])
+    (row,) = run(Args(train=True, train_steps=3 * 32 * 128, rounds=1)).rows("train")
+    assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+    assert row["ours"] > 100
+    assert row["theirs"] > 100
+    assert row["wall_ratio"] > 0.0
+    for score in ("our_return", "their_return"):
+        assert 8 < row[score] < 500  # CartPole: at least 8 steps until the pole falls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ids", "Explore/Nowhere-v0"], "ids must be among Explore/MetaBandit-v0, "),
+        (["--batch-sizes", "0"], "batch_sizes must be positive, got 0"),
+        (["--rounds", "0"], "rounds must be positive, got 0"),
+        (["--seconds", "-1"], "seconds must be positive, got -1.0"),
+    ],
+)
+def test_bad_arguments_end_with_one_line_that_names_them(monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
