@@ -48,6 +48,13 @@ class KernelEnv(gym.Env):
     keys: Mapping[str, int] = {}
     additive_noise: bool = False
 
+    loops: Loops
+    _reset: Callable | None  # compiled loops, bound at their first use
+    _step: Callable | None
+    _arguments: tuple[NDArray, NDArray, NDArray, NDArray]  # params, state, and the buffers for observation and metrics
+    _read_obs: Callable[[], Any]
+    _read_info: Callable[[], dict[str, Any]]
+
     def __new__(cls, *args, **kwargs):
         check_keywords(cls, kwargs)
         return super().__new__(cls)
@@ -182,14 +189,13 @@ class KernelEnv(gym.Env):
         self._done = bool(state["done"][0])
         return self._read_obs(), self._read_info()
 
-    def _bind(self):
+    def _bind(self) -> None:
         """Set up what the compiled loops and the buffers of this process need."""
         layout = str(
             (self.params.dtype, self.state_dtype, self.observations.dtype, self.observations.shape, self.metrics.dtype)
         )
         self.loops = Loops(self.dynamics, layout, type(self).__name__, type(self).__module__)
-        self._reset: Callable | None = None  # the compiled loops, bound at their first use
-        self._step: Callable | None = None
+        self._reset = self._step = None
         obs, info = self.observations.empty(1), self.metrics.empty(1)
         self._arguments = self.params, self._state, obs, info
         self._read_obs, self._read_info = self.observations.reader(obs), self.metrics.reader(info)

@@ -192,7 +192,7 @@ class Loops:
             return kernel(copy)
 
         if (self.module, self.digest) not in FRESH:
-            done: dict = {}
+            done = {}
             FRESH[self.module, self.digest] = {key: rebuild(f, wrap, done) for key, f in self.kernels.items()}
         return FRESH[self.module, self.digest]
 

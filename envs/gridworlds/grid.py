@@ -355,7 +355,7 @@ class GridEnv(KernelEnv):
         ValueError: an argument is out of range.
     """
 
-    untracked = ("success", "visited", "visits")
+    untracked: tuple[str, ...] = ("success", "visited", "visits")
     keys = {
         "left": TURN_LEFT,
         "right": TURN_RIGHT,

@@ -1,0 +1,219 @@
+"""PPO with the clipped surrogate, discrete actions (Schulman et al., 2017, arXiv:1707.06347, eq. 7 and 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from explore_gym.agents import common
+
+
+@dataclass(kw_only=True)
+class Args(common.Args):
+    num_steps: int = 128  # per env and rollout
+    num_epochs: int = 4  # passes over one rollout
+    num_minibatches: int = 4  # per epoch
+    learning_rate: float = 1e-3
+    anneal_lr: bool = True  # linearly to 0 at total_timesteps
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_coef: float = 0.2
+    ent_coef: float = 0.01
+    vf_coef: float = 0.5  # times the mean squared error
+    max_grad_norm: float = 0.5
+    target_kl: float = 0.0  # stop a rollout's epochs once the policy moved this far (0: never)
+    norm_advantages: bool = True  # in each minibatch
+    hidden: int = 64  # width of both layers of actor and critic
+    encoder: Literal["auto", "mlp", "cnn"] = "auto"  # auto: symbolic grids one-hot, photographs cnn; mlp: pixels / 255
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_steps", "num_epochs", "num_minibatches", "hidden"):
+            common.at_least(self, name, 1)
+        for name in ("gamma", "gae_lambda"):
+            common.within(self, name, 0.0, 1.0)
+        batch = self.num_envs * self.num_steps
+        if batch % self.num_minibatches or batch // self.num_minibatches < 2:
+            raise common.UsageError(
+                f"num_minibatches must divide num_envs * num_steps = {batch} into parts of 2 or more, "
+                f"got {self.num_minibatches}"
+            )
+
+
+def layer(module, gain=2**0.5):
+    """Orthogonal weights, zero biases."""
+    nn.init.orthogonal_(module.weight, gain)
+    nn.init.zeros_(module.bias)
+    return module
+
+
+def mlp(num_inputs, hidden, num_outputs, gain):
+    return nn.Sequential(
+        layer(nn.Linear(num_inputs, hidden)),
+        nn.Tanh(),
+        layer(nn.Linear(hidden, hidden)),
+        nn.Tanh(),
+        layer(nn.Linear(hidden, num_outputs), gain),
+    )
+
+
+class Encoder(nn.Module):
+    """Observation rows (batch, obs_dim) -> features (batch, dim); only images that take the cnn have parameters."""
+
+    def __init__(self, layout, kind):
+        super().__init__()
+        self.images = [p for p in layout if p.kind == "image" and kind != "mlp" and (kind == "cnn" or not p.symbolic)]
+        self.features = common.Features([p for p in layout if p not in self.images], symbolic=kind == "auto")
+        self.convs = nn.ModuleList()
+        self.dim = self.features.dim
+        for part in self.images:
+            height, width, channels = part.shape
+            if min(height, width) >= 36:  # Mnih et al., 2015
+                shapes = [(channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]
+            else:
+                shapes = [(channels, 32, 3, 1), (32, 64, 3, 1)]
+            convs = [m for shape in shapes for m in (layer(nn.Conv2d(*shape)), nn.ReLU())]
+            conv = nn.Sequential(*convs, nn.Flatten())
+            flat = conv(torch.zeros(1, channels, height, width)).shape[1]
+            self.convs.append(conv.append(layer(nn.Linear(flat, 256))).append(nn.ReLU()))
+            self.dim += 256
+
+    def forward(self, rows):
+        x = [self.features(rows)]
+        for part, conv in zip(self.images, self.convs):
+            image = rows[:, part.start : part.stop].unflatten(1, part.shape).permute(0, 3, 1, 2)
+            x.append(conv(image / (10.0 if part.symbolic else 255.0)))
+        return torch.cat(x, 1) if self.images else x[0]
+
+
+class Agent(nn.Module):
+    """Observation rows (batch, obs_dim) -> logits (batch, num_actions), values (batch,)."""
+
+    def __init__(self, envs, args):
+        super().__init__()
+        self.encoder = Encoder(envs.layout, args.encoder)
+        self.actor = mlp(self.encoder.dim, args.hidden, envs.num_actions, 0.01)
+        self.critic = mlp(self.encoder.dim, args.hidden, 1, 1.0)
+
+    def forward(self, obs):
+        x = self.encoder(obs)
+        return self.actor(x), self.critic(x).squeeze(-1)
+
+    def act(self, obs):
+        logits = self.actor(self.encoder(obs))
+        return (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)  # Gumbel-max: a draw from softmax
+
+
+def make_buffer(envs, num_steps):
+    """Rollout storage, (num_steps, num_envs, ...); obs has one row more."""
+    shape, device = (num_steps, envs.num_envs), envs.device
+    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in ("terminated", "truncated", "valid")}
+    buffer["obs"] = torch.zeros((num_steps + 1, envs.num_envs, envs.obs_dim), dtype=envs.obs_dtype, device=device)
+    buffer["actions"] = torch.zeros(shape, dtype=torch.long, device=device)
+    buffer["rewards"] = torch.zeros(shape, device=device)
+    return buffer
+
+
+@torch.no_grad()
+def rollout(agent, envs, buffer):
+    """Plays the buffer full; returns a dict of (num_steps, num_envs, ...) tensors with logprobs and values.
+
+    Only actions are computed on the way: logprobs and values follow in one batch, V(final_obs) of ended episodes too.
+    """
+    final_obs = []
+    buffer["obs"][0] = envs.obs
+    for t in range(len(buffer["actions"])):
+        action = agent.act(buffer["obs"][t])
+        next_obs, reward, terminated, truncated, info = envs.step(action)
+        buffer["obs"][t + 1], buffer["actions"][t], buffer["rewards"][t] = next_obs, action, reward
+        buffer["terminated"][t], buffer["truncated"][t], buffer["valid"][t] = terminated, truncated, info["valid"]
+        final_obs.append(info["final_obs"])
+    b = {**buffer, "obs": buffer["obs"][:-1], "done": buffer["terminated"] | buffer["truncated"]}
+    logits, values = (torch.cat(x) for x in zip(*map(agent, buffer["obs"].flatten(0, 1).split(4096))))
+    values = values.unflatten(0, buffer["obs"].shape[:2])
+    logprobs = logits.log_softmax(-1).unflatten(0, buffer["obs"].shape[:2])[:-1]
+    b["logprobs"] = logprobs.gather(-1, b["actions"].unsqueeze(-1)).squeeze(-1)
+    b["values"], b["next_values"] = values[:-1], values[1:].clone()
+    b["next_values"][b["done"]] = agent(torch.cat(final_obs))[1]  # the state reached, before any autoreset
+    return b
+
+
+def gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
+    """Generalised advantage estimate (Schulman et al., 2016, eq. 16). All tensors (num_steps, num_envs)."""
+    deltas = rewards + gamma * next_values * ~terminated - values
+    decays = gamma * gae_lambda * ~done
+    advantages, carry = torch.empty_like(deltas), torch.zeros_like(deltas[0])
+    for t in reversed(range(len(deltas))):
+        advantages[t] = carry = torch.addcmul(deltas[t], decays[t], carry)
+    return advantages
+
+
+def ppo_loss(agent, m, args):
+    """Clipped surrogate (eq. 7) + vf_coef * value error - ent_coef * entropy (eq. 9), and metrics; m is a minibatch."""
+    logits, values = agent(m["obs"])
+    all_logprobs = logits.log_softmax(-1)
+    log_ratio = all_logprobs.gather(-1, m["actions"].unsqueeze(-1)).squeeze(-1) - m["logprobs"]
+    ratio = log_ratio.exp()
+    advantages = m["advantages"]
+    if args.norm_advantages:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
+    policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
+    value_loss = (values - m["returns"]).square().mean()
+    entropy = -(all_logprobs.exp() * all_logprobs).sum(-1).mean()
+    loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
+    metrics = {"loss/policy": policy_loss, "loss/value": value_loss, "entropy": entropy}
+    metrics["approx_kl"] = (ratio - 1 - log_ratio).mean()
+    return loss, {key: x.detach() for key, x in metrics.items()}
+
+
+def update(agent, optimizer, loss_function, b, args):
+    """num_epochs passes over the rollout in minibatches; returns the last minibatch's metrics."""
+    keys = ("obs", "actions", "logprobs", "advantages", "returns")
+    batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
+    valid = b["valid"].flatten().nonzero().squeeze(1)
+    for _ in range(args.num_epochs):
+        order = valid[torch.randperm(len(valid), device=valid.device)]
+        for index in order.chunk(args.num_minibatches):
+            m = {key: x.index_select(0, index) for key, x in batch.items()}
+            loss, metrics = loss_function(agent, m, args)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm, foreach=True)
+            optimizer.step()
+        if args.target_kl and metrics["approx_kl"] > args.target_kl:
+            break
+    return metrics
+
+
+def train(args):
+    run = common.start(args, __file__)
+    envs = run.make_envs(args.num_envs)
+    agent = Agent(envs, args).to(run.device)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
+    loss_function = torch.compile(ppo_loss) if args.compile else ppo_loss
+    buffer = make_buffer(envs, args.num_steps)
+    envs.reset(seed=run.env_seed)
+    run.persist(agent=agent, optimizer=optimizer, envs=envs)
+    for step in run.steps(args.num_envs * args.num_steps):
+        if args.anneal_lr:
+            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
+            optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
+        b = rollout(agent, envs, buffer)
+        b["advantages"] = gae(
+            b["rewards"], b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda
+        )
+        b["returns"] = b["advantages"] + b["values"]
+        metrics = update(agent, optimizer, loss_function, b, args)
+        run.log(step, {**envs.episode_metrics(), **metrics})
+    if args.eval_episodes:
+        run.summary.update(common.evaluate(agent.act, run.make_envs(args.num_envs), args.eval_episodes, run.eval_seed))
+    run.close()
+    return run
+
+
+if __name__ == "__main__":
+    common.main(train, Args)

@@ -1,0 +1,142 @@
+import pytest
+import torch
+
+from explore_gym.agents import common, ppo
+
+
+def test_gae_cuts_the_trace_at_every_end_and_the_bootstrap_at_terminations_only():
+    rewards = torch.tensor([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])
+    values = torch.tensor([[0.5, 0.5], [1.0, 1.0], [1.5, 1.5]])
+    next_values = torch.tensor([[1.0, 1.0], [4.0, 4.0], [2.0, 2.0]])
+    terminated = torch.tensor([[False, False], [True, False], [False, False]])
+    done = torch.tensor([[False, False], [True, True], [False, False]])  # lane 0 terminates, lane 1 truncates
+    advantages = ppo.gae(rewards, values, next_values, terminated, done, gamma=0.5, gae_lambda=0.8)
+    # last row, both: 3 + 0.5 * 2 - 1.5 = 2.5; middle: 2 - 1 = 1 terminated, 2 + 0.5 * 4 - 1 = 3 truncated
+    # first row: 1 + 0.5 * 1 - 0.5 = 1, plus 0.5 * 0.8 times the middle row
+    assert torch.allclose(advantages, torch.tensor([[1.4, 2.2], [1.0, 3.0], [2.5, 2.5]]))
+
+
+def test_gae_with_lambda_one_is_the_discounted_return_minus_the_value():
+    torch.manual_seed(0)
+    rewards, values = torch.randn(6, 3), torch.randn(7, 3)
+    none = torch.zeros(6, 3, dtype=torch.bool)
+    advantages = ppo.gae(rewards, values[:-1], values[1:], none, none, gamma=0.9, gae_lambda=1.0)
+    expected = sum(0.9**k * rewards[k] for k in range(6)) + 0.9**6 * values[6] - values[0]
+    assert torch.allclose(advantages[0], expected, atol=1e-5)
+
+
+class FixedAgent(torch.nn.Module):
+    def __init__(self, probabilities, values):
+        super().__init__()
+        self.logits, self.values = torch.tensor(probabilities).log(), torch.tensor(values)
+
+    def forward(self, obs):
+        return self.logits, self.values
+
+
+def test_loss_of_two_samples_worked_by_hand():
+    agent = FixedAgent([[0.6, 0.4], [0.5, 0.5]], [1.0, 3.0])
+    minibatch = {
+        "obs": torch.zeros(2, 1),
+        "actions": torch.tensor([0, 1]),
+        "logprobs": torch.tensor([0.4, 1.0]).log(),  # ratios 1.5 and 0.5
+        "advantages": torch.tensor([2.0, 1.0]),
+        "returns": torch.tensor([2.0, 1.0]),
+    }
+    args = ppo.Args(clip_coef=0.2, vf_coef=0.7, ent_coef=0.1, norm_advantages=False)
+    loss, metrics = ppo.ppo_loss(agent, minibatch, args)
+    policy = -(1.2 * 2.0 + 0.5 * 1.0) / 2  # the first ratio is clipped; the second is lower than its clipped version
+    value = ((1.0 - 2.0) ** 2 + (3.0 - 1.0) ** 2) / 2
+    entropy = (0.6730117 + 0.6931472) / 2  # nats of (0.6, 0.4) and (0.5, 0.5)
+    assert metrics["loss/policy"].item() == pytest.approx(policy)
+    assert metrics["loss/value"].item() == pytest.approx(value)
+    assert metrics["entropy"].item() == pytest.approx(entropy, abs=1e-6)
+    assert metrics["approx_kl"].item() == pytest.approx((0.5 - 0.4054651 + -0.5 + 0.6931472) / 2, abs=1e-6)
+    assert loss.item() == pytest.approx(policy + 0.7 * value - 0.1 * entropy, abs=1e-6)
+
+
+def test_advantages_are_normalised_in_the_minibatch():
+    agent = FixedAgent([[0.5, 0.5]] * 2, [0.0, 0.0])
+    minibatch = {
+        "obs": torch.zeros(2, 1),
+        "actions": torch.tensor([0, 1]),
+        "logprobs": torch.tensor([0.5, 0.25]).log(),  # ratios 1 and 2
+        "advantages": torch.tensor([10.0, 30.0]),  # mean 20, sample standard deviation 14.142
+        "returns": torch.zeros(2),
+    }
+    _, metrics = ppo.ppo_loss(agent, minibatch, ppo.Args(clip_coef=0.5))
+    assert metrics["loss/policy"].item() == pytest.approx(-(-0.7071068 + 1.5 * 0.7071068) / 2)
+
+
+def test_act_draws_from_the_softmax_of_the_logits():
+    torch.manual_seed(0)
+    agent = ppo.Agent.__new__(ppo.Agent)
+    torch.nn.Module.__init__(agent)
+    agent.encoder = torch.nn.Identity()
+    agent.actor = lambda x: torch.tensor([0.7, 0.2, 0.1]).log().expand(len(x), 3)
+    frequencies = torch.bincount(agent.act(torch.zeros(100_000, 1)), minlength=3) / 100_000
+    assert torch.allclose(frequencies, torch.tensor([0.7, 0.2, 0.1]), atol=0.006)  # four standard errors
+
+
+def test_learning_rate_falls_linearly_from_its_full_value(tmp_path, monkeypatch):
+    rates = []
+    original = ppo.update
+
+    def recording_update(agent, optimizer, *rest):
+        rates.append(optimizer.param_groups[0]["lr"])
+        return original(agent, optimizer, *rest)
+
+    monkeypatch.setattr(ppo, "update", recording_update)
+    sizes = dict(num_envs=2, num_steps=8, total_timesteps=64, num_minibatches=1, num_epochs=1)
+    ppo.train(ppo.Args(env="CartPole-v1", run_dir=str(tmp_path / "run"), quiet=True, learning_rate=0.4, **sizes))
+    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(num_minibatches=3), "num_minibatches must divide num_envs \\* num_steps = 16 .* got 3"),
+        (dict(num_minibatches=16), "parts of 2 or more, got 16"),
+        (dict(num_epochs=0), "num_epochs must be at least 1, got 0"),
+        (dict(gamma=1.5), r"gamma must lie in \[0.0, 1.0\], got 1.5"),
+    ],
+)
+def test_bad_sizes_are_named(changed, message):
+    with pytest.raises(common.UsageError, match=message):
+        ppo.Args(**{"num_envs": 2, "num_steps": 8, **changed})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_learns_cart_pole(tmp_path, compiled):
+    args = ppo.Args(
+        env="CartPole-v1",
+        num_envs=8,
+        num_steps=32,
+        num_epochs=10,
+        num_minibatches=1,
+        gamma=0.98,
+        gae_lambda=0.8,
+        ent_coef=0.0,
+        total_timesteps=80_000,
+        run_dir=str(tmp_path / "run"),
+        quiet=True,
+        eval_episodes=32,
+        compile=compiled,
+    )
+    run = ppo.train(args)
+    assert run.summary["eval/episode_return"] > 400
+
+
+@pytest.mark.slow
+def test_learns_small_four_rooms(tmp_path):
+    args = ppo.Args(
+        env="Explore/FourRooms-v0",
+        env_kwargs='{"size": 9}',
+        num_envs=32,
+        total_timesteps=200_000,
+        run_dir=str(tmp_path / "run"),
+        quiet=True,
+        eval_episodes=64,
+    )
+    assert ppo.train(args).summary["eval/episode_return"] > 0.6
