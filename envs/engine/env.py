@@ -1,6 +1,7 @@
 """`KernelEnv`: an environment given by its kernels, as a Gymnasium environment with one record of state."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class KernelEnv(gym.Env):
         action_space: Discrete, MultiDiscrete, MultiBinary or Box.
         info: metrics that `inform` writes: name -> int, float or bool, or (type, shape).
         texts: for each Text in the observation the strings that `observe` picks from by index.
+        flat: whether kernels see Box observations as flat vectors in C order, which is faster to copy; users see their shape.
         max_steps: the task's time limit in steps, None if it has none; `max_episode_steps` can only shorten it.
         render_mode: None, "rgb_array" or "ansi" ("human" comes from `gym.make`).
 
@@ -68,6 +70,7 @@ class KernelEnv(gym.Env):
         action_space: spaces.Space,
         info: Mapping[str, Any] | None = None,
         texts: Mapping[str, Sequence[str]] | None = None,
+        flat: bool = False,
         max_steps: int | None = None,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
@@ -82,7 +85,7 @@ class KernelEnv(gym.Env):
         self.params = record_of({**params, "time_limit": self.time_limit or 0})
         self.state_dtype = state
         self.observation_space, self.action_space = observation_space, action_space
-        self.observations = Observations(observation_space, texts or {})
+        self.observations = Observations(observation_space, texts or {}, flat)
         self.actions = Actions(action_space)
         self.metrics = Metrics(info or {})
         self.render_mode = render_mode
@@ -216,9 +219,9 @@ class KernelEnv(gym.Env):
 class Observations:
     """How observations of a space lie in a buffer that kernels write, and how users see them."""
 
-    def __init__(self, space, texts):
-        self.texts = {}
-        self.fields = None
+    def __init__(self, space, texts, flat=False):
+        self.texts, self.fields, self.flat = {}, None, flat
+        self.shapes = {}  # of flattened components
         if isinstance(space, spaces.Dict):
             self.fields = {key: self._field(key, sub, texts) for key, sub in space.spaces.items()}
             self.dtype, self.shape = np.dtype([(k, *v) for k, v in self.fields.items()], align=True), ()
@@ -234,6 +237,9 @@ class Observations:
         if isinstance(space, spaces.Text):
             self.texts[key] = tuple(texts[key])
             return np.dtype(np.int64), ()
+        if isinstance(space, spaces.Box) and self.flat:
+            self.shapes[key] = space.shape
+            return space.dtype, (math.prod(space.shape),)
         if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
             return space.dtype, space.shape
         raise ValueError(f"observation {key!r} must be Box, Discrete, MultiDiscrete, MultiBinary or Text, got {space}")
@@ -245,8 +251,11 @@ class Observations:
     def batch(self, buffer):
         """The observation of a batch: views of the buffer, and a tuple of strings for each Text."""
         if self.fields is None:
-            return buffer[:, 0] if self.scalar else buffer
-        return {key: self._texts(key, buffer[key]) if key in self.texts else buffer[key] for key in self.fields}
+            return buffer[:, 0] if self.scalar else self._shaped("observation", buffer)
+        return {k: self._texts(k, buffer[k]) if k in self.texts else self._shaped(k, buffer[k]) for k in self.fields}
+
+    def _shaped(self, key, column):
+        return column.reshape(len(column), *self.shapes[key]) if key in self.shapes else column
 
     def _texts(self, key, index):
         texts = self.texts[key]
@@ -255,11 +264,11 @@ class Observations:
     def reader(self, buffer):
         """A function that gives the observation in a buffer of one lane, as fresh values."""
         if self.fields is None:
-            lane = buffer[0]
+            lane = self._shaped("observation", buffer)[0]
             return (lambda: lane[0]) if self.scalar else lane.copy
 
         def read_field(key):
-            column = buffer[key]
+            column = self._shaped(key, buffer[key])
             if key in self.texts:
                 return lambda: self.texts[key][column[0]]
             return (lambda: column[0]) if column.ndim == 1 else column[0].copy
@@ -374,7 +383,7 @@ def lane_seeds(seed: Any, num_envs: int) -> NDArray[np.uint64]:
 
 
 def assign_state(target, state, fields):
-    """Copy whole records, or fields by name, into a structured array of records."""
+    """Copy whole records, or fields by name, into a structured array of records; fields make what was `stale` so."""
     if state is not None:
         state = np.asarray(state)
         if state.dtype != target.dtype:
@@ -384,6 +393,8 @@ def assign_state(target, state, fields):
         if name not in target.dtype.names:
             raise ValueError(f"state has no field {name!r} (expected one of {', '.join(target.dtype.names)})")
         target[name] = value
+    if fields and "stale" in target.dtype.names:
+        target["stale"] = True
 
 
 def check_keywords(cls, kwargs):

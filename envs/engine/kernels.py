@@ -29,7 +29,8 @@ kernel = njit(nogil=True)  # not cached by itself: numba would not see an edit i
 def state_dtype(**fields):
     """The dtype of a state record: the given fields (a type or (type, shape) each) beside the engine's own.
 
-    The engine adds `rng` (uint64, the random word), `t` (int32, steps taken in the episode) and `done` (bool).
+    The engine adds `rng` (uint64, the random word), `t` (int32, steps taken in the episode) and `done` (bool). A bool field
+    `stale`, for states that keep something computed from other fields, is set whenever fields are assigned by name.
     """
     reserved = {"rng", "t", "done"} & fields.keys()
     if reserved:

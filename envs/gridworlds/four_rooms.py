@@ -123,7 +123,7 @@ class FourRooms(GridEnv):
         if agent_pos is not None and (agent_col, agent_row) == (goal_col, goal_row):
             raise ValueError(f"agent_pos and goal_pos must differ, got {agent_pos!r} for both")
         super().__init__(
-            state=grid_state(size, size, context="i4"),
+            state=grid_state(size, size, agent_view_size, context="i4"),
             params=dict(
                 num_contexts=num_contexts or 0,
                 layout_seed=layout_seed,

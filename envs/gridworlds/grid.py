@@ -14,8 +14,6 @@ colour 11-13), and whether it blocks the sight (15). Positions are (row, col), M
 Source: Chevalier-Boisvert et al., "Minigrid & Miniworld" (NeurIPS 2023), whose package is the reference in our tests.
 """
 
-import inspect
-
 import numpy as np
 from gymnasium import spaces
 
@@ -36,10 +34,16 @@ PLACE_TRIES = 64  # random cells that `free_cell` tries before it counts the fre
 MAX_SIZE, MAX_VIEW = 255, 31  # cells
 
 
-def grid_state(height, width, **fields):
-    """The dtype of a gridworld's state: grid, pose, what is carried, the mission's index, metrics, and further fields."""
+def grid_state(height, width, view_size, **fields):
+    """The dtype of a gridworld's state: grid, pose, what is carried, the mission's index, metrics, and further fields.
+
+    `image` is what the agent saw last, kept because many actions change nothing. Whoever writes into `grid` or changes the
+    pose sets `stale`, as the kernels below do, and the engine where a state is assigned by name.
+    """
     return state_dtype(
         grid=(np.uint16, (height, width)),
+        image=(np.uint8, (3 * view_size**2,)),
+        stale=np.bool_,
         row=np.int32,
         col=np.int32,
         direction=np.int32,
@@ -87,11 +91,13 @@ def clear(state):
         state.visits[word] = 0
     state.row, state.col, state.direction = -1, -1, EAST
     state.carrying, state.mission, state.visited, state.success = EMPTY, 0, 0, False
+    state.stale = True
 
 
 @kernel
 def fill(state, row, col, height, width, code):
     """Fill a rectangle."""
+    state.stale = True
     for r in range(row, row + height):
         for c in range(col, col + width):
             state.grid[r, c] = code
@@ -154,6 +160,7 @@ def place(state, code, row, col, height, width):
     index = free_cell(state, row, col, height, width)
     if index >= 0:
         state.grid[index // state.grid.shape[1], index % state.grid.shape[1]] = code
+        state.stale = True
     return index
 
 
@@ -164,6 +171,7 @@ def place_agent(state, row, col, height, width):
     if index >= 0:
         state.row, state.col = index // state.grid.shape[1], index % state.grid.shape[1]
         state.direction = randint(state, 4)
+        state.stale = True
     return index
 
 
@@ -200,6 +208,7 @@ def forward(state):
     if code & OPAQUE or not ENTERABLE >> kind & 1:
         return UNSEEN
     state.row, state.col = row, col
+    state.stale = True
     visit(state)
     return kind
 
@@ -211,6 +220,7 @@ def pickup(state):
     if KEY <= code & 15 <= BOX and state.carrying == EMPTY:
         state.carrying = code
         state.grid[row, col] = EMPTY
+        state.stale = True
 
 
 @kernel
@@ -220,6 +230,7 @@ def drop(state):
     if code == EMPTY:
         state.grid[row, col] = state.carrying
         state.carrying = EMPTY
+        state.stale = True
 
 
 @kernel
@@ -227,6 +238,8 @@ def toggle(state):
     """Open or close the door ahead, a locked one with a key of its colour, or replace the box ahead by its contents."""
     row, col, code = front(state)
     kind, color = code & 15, code >> 4 & 7
+    if kind in (BOX, DOOR):
+        state.stale = True
     if kind == BOX:
         state.grid[row, col] = unbox(code)
     elif kind == DOOR:
@@ -244,8 +257,10 @@ def act(state, action):
         return forward(state)
     if action == TURN_LEFT:
         state.direction = (state.direction + 3) & 3
+        state.stale = True
     elif action == TURN_RIGHT:
         state.direction = (state.direction + 1) & 3
+        state.stale = True
     elif action == PICKUP:
         pickup(state)
     elif action == DROP:
@@ -269,16 +284,27 @@ def arrive(params, state, entered):
 
 
 @kernel
-def encode(image, i, j, code):
-    """Write a cell's object, colour and state."""
-    image[i, j, 0] = code & 15
-    image[i, j, 1] = code >> 4 & 7
-    image[i, j, 2] = code >> 7 & 3
+def encode(image, at, code):
+    """Write a cell's object, colour and state to image[at : at + 3]."""
+    image[at] = code & 15
+    image[at + 1] = code >> 4 & 7
+    image[at + 2] = code >> 7 & 3
 
 
 @kernel
 def view(params, state, image):
-    """Write what the agent sees, uint8 (v, v, 3): image[i, j] is i cells from the left and j from the far end of its view.
+    """Write what the agent sees, uint8 (v, v, 3) flattened: [i, j] is i cells from the left, j from the far end of the view."""
+    if state.stale:
+        look(params, state)
+        state.stale = False
+    source = state.image
+    for i in range(3 * params.view_columns.shape[0] ** 2):
+        image[i] = source[i]
+
+
+@kernel
+def look(params, state):
+    """Compute `state.image`.
 
     Light enters at the agent's cell and moves away from it row by row. Within a row it spreads to both sides through cells
     that are not opaque; these light their neighbours to the left and right, and the three cells beyond in the next row. (So
@@ -286,7 +312,7 @@ def view(params, state, image):
     """
     v = params.view_columns.shape[0]  # its length is part of the type: the compiler unrolls the loops
     half, full = v // 2, (1 << v) - 1
-    grid = state.grid
+    grid, image = state.grid, state.image
     height, width = grid.shape
     row, col, direction = np.int64(state.row), np.int64(state.col), np.int64(state.direction)
     down = np.int64(direction == SOUTH) - np.int64(direction == NORTH)  # one step ahead; a step to the right is (east, -down)
@@ -320,13 +346,13 @@ def view(params, state, image):
         for i in range(v):
             side = min(max(i - half, -left), right)
             code = np.int64(grid[np.uint64(r + side * east), np.uint64(c - side * down)])
-            encode(image, i, v - 1 - distance, code & -(seen >> i & 1))
+            encode(image, 3 * (v * i + v - 1 - distance), code & -(seen >> i & 1))
         if lit & ~inside:
             for i in range(v):
                 if (lit & ~inside) >> i & 1:
-                    encode(image, i, v - 1 - distance, GREY_WALL)
+                    encode(image, 3 * (v * i + v - 1 - distance), GREY_WALL)
         lit = full if params.see_through_walls else beyond
-    encode(image, half, v - 1, carried)
+    encode(image, 3 * (v * half + v - 1), carried)
 
 
 @kernel
@@ -355,7 +381,7 @@ class GridEnv(KernelEnv):
         ValueError: an argument is out of range.
     """
 
-    untracked: tuple[str, ...] = ("success", "visited", "visits")
+    untracked: tuple[str, ...] = ("success", "visited", "visits", "image", "stale")
     keys = {
         "left": TURN_LEFT,
         "right": TURN_RIGHT,
@@ -389,6 +415,7 @@ class GridEnv(KernelEnv):
             action_space=spaces.Discrete(7),
             info=info,
             texts=dict(mission=missions),
+            flat=True,
             max_steps=max_steps,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
@@ -404,10 +431,8 @@ class GridEnv(KernelEnv):
 
     def visible(self, state):
         """The cells that the agent sees, bool (height, width)."""
-        v = len(self.params[0]["view_columns"])
-        image = np.zeros((v, v, 3), np.uint8)
-        inspect.unwrap(view)(self.params.view(np.recarray)[0], state, image)
-        i, j = np.nonzero(image[:, :, 0])
+        v = self.params["view_columns"].size
+        i, j = np.nonzero(state.image[::3].reshape(v, v))
         aside, ahead = i - v // 2, v - 1 - j
         down, east = ((0, 1), (1, 0), (0, -1), (-1, 0))[state.direction]
         rows, cols = state.row + ahead * down + aside * east, state.col + ahead * east - aside * down

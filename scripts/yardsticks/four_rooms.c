@@ -17,6 +17,8 @@ enum { EMPTY = 1, KIND_GOAL = 8, OPAQUE = 1 << 15, WALL = 2 | 5 << 4 | OPAQUE, G
 typedef struct {
     uint64_t rng;
     uint16_t grid[SIZE][SIZE];
+    uint8_t image[VIEW][VIEW][3];
+    uint8_t stale;
     int32_t row, col, direction;
     uint16_t carrying;
     int32_t mission;
@@ -73,6 +75,7 @@ static void reset(State *s) {
             s->grid[row][col] = row % HALF && col % HALF ? EMPTY : WALL;
     memset(s->visits, 0, sizeof s->visits);
     s->carrying = EMPTY;
+    s->stale = 1;
     s->mission = s->success = s->visited = s->t = s->done = 0;
     s->context = s->row = s->col = -1;
     for (int first = 1; first < SIZE - 1; first += HALF) {
@@ -87,7 +90,8 @@ static void reset(State *s) {
     visit(s);
 }
 
-static inline void view(const State *s, uint8_t image[VIEW][VIEW][3]) {
+static inline void look(State *s) {
+    uint8_t(*image)[VIEW][3] = s->image;
     const int edges[4] = {SIZE - 1 - s->col, SIZE - 1 - s->row, s->col, s->row};
     const int down = (s->direction == 1) - (s->direction == 3), east = (s->direction == 0) - (s->direction == 2);
     const int ahead = edges[s->direction], right = min(SIDE, edges[(s->direction + 1) & 3]);
@@ -139,14 +143,17 @@ void step(int64_t n, State *states, const int64_t *actions, int64_t max_steps, O
             s->success = 0;
             if (actions[i] == 0) {
                 s->direction = (s->direction + 3) & 3;
+                s->stale = 1;
             } else if (actions[i] == 1) {
                 s->direction = (s->direction + 1) & 3;
+                s->stale = 1;
             } else if (actions[i] == 2) {
                 int row = s->row + (s->direction == 1) - (s->direction == 3);
                 int col = s->col + (s->direction == 0) - (s->direction == 2);
                 int code = s->grid[row][col];
                 if (!(code & OPAQUE)) {
                     s->row = row, s->col = col;
+                    s->stale = 1;
                     visit(s);
                     if ((code & 15) == KIND_GOAL) {
                         s->success = terminated[i] = 1;
@@ -157,7 +164,11 @@ void step(int64_t n, State *states, const int64_t *actions, int64_t max_steps, O
             truncated[i] = s->t >= max_steps;
             s->done = terminated[i] || truncated[i];
         }
-        view(s, obs[i].image);
+        if (s->stale) {
+            look(s);
+            s->stale = 0;
+        }
+        memcpy(obs[i].image, s->image, sizeof s->image);
         obs[i].direction = s->direction;
         obs[i].mission = s->mission;
         infos[i].cell = s->row * SIZE + s->col;

@@ -24,7 +24,7 @@ class Injected(FourRoomsEnv):
 
 
 def assert_same(obs, expected):
-    np.testing.assert_array_equal(obs["image"], expected["image"])
+    np.testing.assert_array_equal(obs["image"].reshape(num_envs, 7, 7, 3), expected["image"])
     assert (obs["direction"], obs["mission"]) == (expected["direction"], expected["mission"])
 
 
@@ -216,7 +216,7 @@ def test_the_c_loop_of_the_yardstick_follows_the_same_trajectory():
         outputs = [pointer(array) for array in (obs, reward, terminated, truncated, infos)]
         library.step(ctypes.c_int64(num_envs), pointer(state), pointer(action), ctypes.c_int64(100), *outputs)
         expected, expected_reward, expected_terminated, expected_truncated, expected_infos = envs.step(action)
-        np.testing.assert_array_equal(obs["image"], expected["image"])
+        np.testing.assert_array_equal(obs["image"].reshape(num_envs, 7, 7, 3), expected["image"])
         np.testing.assert_array_equal(obs["direction"], expected["direction"])
         np.testing.assert_allclose(reward, expected_reward, rtol=1e-15)  # the C compiler fuses the multiplication
         np.testing.assert_array_equal(terminated, expected_terminated)

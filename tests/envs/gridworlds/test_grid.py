@@ -24,7 +24,7 @@ def door(color, state):
 
 def make_state(size=SIZE, ahead=core.EMPTY, carrying=core.EMPTY, seed=0):
     """A walled empty grid, the agent in its middle looking east at `ahead`."""
-    state = np.zeros(1, core.grid_state(size, size)).view(np.recarray)[0]
+    state = np.zeros(1, core.grid_state(size, size, 11)).view(np.recarray)[0]
     state.rng = seed
     core.clear(state)
     core.room(state, 0, 0, size, size)
@@ -41,7 +41,8 @@ def make_params(view_size=7, see_through_walls=False):
 def image_of(params, state):
     v = len(params.view_columns)
     image = np.full((v, v, 3), 255, np.uint8)
-    core.view(params, state, image)
+    state.stale = True
+    core.view(params, state, image.reshape(-1))
     return image
 
 
@@ -119,9 +120,24 @@ def test_view_in_plain_python_equals_the_compiled_one():
         state = make_state()
         state.grid = random_cells(rng, (SIZE, SIZE), empty=0.7)
         state.row, state.col, state.direction = rng.integers(0, SIZE), rng.integers(0, SIZE), rng.integers(0, 4)
-        image = np.full((7, 7, 3), 255, np.uint8)
-        inspect.unwrap(core.view)(params, state, image)
-        np.testing.assert_array_equal(image, image_of(params, state))
+        inspect.unwrap(core.look)(params, state)
+        np.testing.assert_array_equal(state.image[: 3 * 49].reshape(7, 7, 3).copy(), image_of(params, state))
+
+
+def test_the_view_that_is_kept_is_never_stale():
+    rng, params = np.random.default_rng(0), make_params()
+    state = make_state(carrying=RED_KEY)
+    changed = 0
+    for _ in range(2000):
+        if rng.random() < 0.02:
+            core.place(state, rng.choice([RED_KEY, BALL, core.box(core.RED, BALL), door(core.RED, core.LOCKED)]), 1, 1, 7, 7)
+        core.act(state, rng.integers(0, 7))
+        kept = np.full((7, 7, 3), 255, np.uint8)
+        changed += state.stale
+        core.view(params, state, kept.reshape(-1))
+        assert not state.stale
+        np.testing.assert_array_equal(kept, image_of(params, state))
+    assert 500 < changed < 1500
 
 
 def test_light_passes_a_gap_and_spreads_behind_it():

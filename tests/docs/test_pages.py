@@ -1,0 +1,145 @@
+"""The generated sections of README.md and docs/ are what docs/make_pages.py makes of code and data."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+from explore_gym.envs.gridworlds.four_rooms import FourRooms
+from explore_gym.scripts import throughput
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def make_pages():
+    spec = importlib.util.spec_from_file_location("make_pages", ROOT / "docs" / "make_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_page_is_up_to_date(make_pages):
+    pages = make_pages.pages()
+    assert {ROOT / "README.md", *(make_pages.page_of(name) for name in ENVIRONMENTS)} <= set(pages)
+    stale = [page.name for page in pages if page.read_text() != make_pages.render(page)]
+    assert stale == [], "run python docs/make_pages.py"
+
+
+def test_check_reports_a_page_that_was_edited(make_pages, tmp_path, monkeypatch, capsys):
+    page = make_pages.page_of("RiverSwim-v0")
+    edited = page.read_text().replace("Discrete(2): 0 left", "Discrete(2): 0 right")
+    assert edited != page.read_text()
+    copy = tmp_path / "river_swim.md"
+    copy.write_text(edited)
+    monkeypatch.setattr(make_pages, "ROOT", tmp_path)
+    monkeypatch.setattr(make_pages, "pages", lambda: [copy])
+    monkeypatch.setattr(make_pages, "id_of", lambda page: "RiverSwim-v0")
+    monkeypatch.setattr("sys.argv", ["make_pages.py", "--check"])
+    with pytest.raises(SystemExit) as stop:
+        make_pages.main()
+    assert stop.value.code
+    assert "-| **Action** | Discrete(2): 0 right" in capsys.readouterr().out
+    assert copy.read_text() == edited
+    monkeypatch.setattr("sys.argv", ["make_pages.py"])
+    with pytest.raises(SystemExit) as stop:
+        make_pages.main()
+    assert not stop.value.code
+    assert copy.read_text() == page.read_text()
+
+
+def test_a_docstring_becomes_a_table(make_pages):
+    docstring = """Docking: bring a craft to rest.
+
+    Some words
+    on the task.
+
+    Reward:      1 on docking, |x| < 0.05;
+                 otherwise 0.
+    Terminates:  on docking.  Truncates: after 200 steps.
+    """
+    title, rows, paragraphs = make_pages.split_docstring(docstring)
+    assert title == "Docking: bring a craft to rest."
+    assert paragraphs == ["Some words on the task."]
+    assert rows == [
+        ["Reward", "1 on docking, |x| < 0.05; otherwise 0."],
+        ["Terminates", "on docking."],
+        ["Truncates", "after 200 steps."],
+    ]
+    assert make_pages.linked("|x| < 1") == r"\|x\| &lt; 1"
+    assert make_pages.linked("see arXiv:1703.07608") == "see [arXiv:1703.07608](https://arxiv.org/abs/1703.07608)"
+
+
+def test_flags_have_their_defaults_choices_and_comments(make_pages):
+    text = make_pages.section_flags(ROOT / "docs" / "agents" / "ppo.md")
+    assert "| `--num-steps` | `128` | per env and rollout |\n" in text
+    assert "| `--autoreset-mode` | `SameStep` | SameStep, NextStep, Disabled |\n" in text
+    assert r"| `--run-dir` | none | default: runs/&lt;agent>\_\_&lt;env>\_\_&lt;seed> |" in text
+
+
+def test_the_interval_is_students(make_pages):
+    # mean 4.5, standard deviation of 0..9 sqrt(55 / 6) = 3.0277, times 2.262 / sqrt(10)
+    assert make_pages.interval(list(range(10))) == "4.5 ± 2.2"
+
+
+def test_every_environment_has_scores_and_pictures(make_pages):
+    settings = json.loads(make_pages.SCORES.read_text())["settings"]
+    assert [(entry["id"], entry["kwargs"]) for entry in settings] == [
+        (f"{NAMESPACE}/{name}", kwargs) for name, kwargs in make_pages.SETTINGS
+    ]
+    for name in ENVIRONMENTS:
+        assert f"{NAMESPACE}/{name}" in [entry["id"] for entry in settings]
+        for ending in ("gif", "png"):
+            assert (ROOT / "docs" / "pictures" / f"{name}.{ending}").exists()
+
+
+def test_stored_scores_agree_with_the_exact_ones(make_pages):
+    """The random policy's exact score lies within five standard errors of the played one, and no score above the optimum."""
+    for entry in json.loads(make_pages.SCORES.read_text())["settings"]:
+        means, exact = np.array(entry["random"]["return"]), entry["exact"]
+        error = means.std(ddof=1) / np.sqrt(len(means))
+        assert len(means) == make_pages.NUM_SEEDS
+        assert means.mean() <= np.mean(exact["optimal"])
+        if "random" in exact:
+            assert abs(means.mean() - exact["random"]) <= 5 * error, entry
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_fewest_steps_are_those_of_the_exact_model(make_pages, seed):
+    env = FourRooms(size=7)
+    env.reset(seed=seed)
+    model = env.to_tabular()
+    paid = np.where(model.terminated > 0, 1.0, 0.0)  # 1 on arrival, discounted once for each step before it
+    value = (paid + 0.9 * model.P @ solve(model.P, paid)).max(1)[0]
+    assert value == pytest.approx(0.9 ** (make_pages.fewest_steps(env.get_state()) - 1))
+
+
+def solve(P, R):
+    values = np.zeros(len(R))
+    for _ in range(200):
+        values = (R + 0.9 * P @ values).max(1)
+    return values
+
+
+def test_speed_sections_show_the_stored_figures(make_pages, tmp_path, monkeypatch):
+    readme, page = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
+    monkeypatch.setattr(make_pages, "THROUGHPUT", tmp_path / "throughput.json")
+    assert "No figures are stored yet" in make_pages.section_speed(readme)
+    report = throughput.Report(make_pages.THROUGHPUT, throughput.Args(rounds=3))
+    id = f"{NAMESPACE}/FourRooms-v0"
+    report.add("ids", id=id, num_envs=1, **throughput.spread("steps_per_second", [100_000.0, 250_000.0, 300_000.0]))
+    report.add("ids", id=id, num_envs=1024, **throughput.spread("steps_per_second", [2e6, 4e6, 5e6]))
+    report.add(
+        "compare", id=id, num_envs=1024, peer="Peer", peer_num_envs=64, goal=30, **throughput.ratios([(80.0, 2.0), (90.0, 2.0)])
+    )
+    report.add("compare", id=id, num_envs=1024, peer="Absent", goal=None, missing="No module named 'absent'")
+    assert f"| `{id}` | 250 | 4,000 |" in make_pages.section_speed(readme)
+    text = make_pages.section_throughput(page)
+    assert f"| `{id}` | 250 | 4,000 |" in text
+    assert f"| `{id}` | Peer | 1,024 : 64 | 85 | 2 | 42.50 | 40.00 to 45.00 |" in text
+    assert f"| `{id}` | Absent | – | – | – | not measured: No module named 'absent' | – |" in text
+    assert "median of 3 rounds" in text
+    assert "## Training" not in text
