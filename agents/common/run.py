@@ -229,7 +229,10 @@ class Run:
             self.metrics_file.write_text("")
         self._tensorboard = SummaryWriter(str(self.dir), purge_step=self.step + 1 if self.step else None)
         if self.args.track:
-            import wandb
+            try:
+                import wandb
+            except ImportError:
+                raise UsageError("--track needs Weights & Biases: pip install wandb") from None
 
             self._wandb = wandb.init(
                 project="explore-gym",
