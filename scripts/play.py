@@ -62,7 +62,7 @@ def keys_of(env):
     space = env.action_space
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(f"the keyboard needs a Discrete action space, got {space}")
-    if hasattr(env.unwrapped, "keys"):
+    if getattr(env.unwrapped, "keys", None):
         return env.unwrapped.keys
     if env.spec.id.startswith(("MiniGrid-", "BabyAI-")):
         return MINIGRID_KEYS

@@ -82,7 +82,6 @@ class DeepSea(KernelEnv):
     """
 
     dynamics = (reset, step, observe, inform)
-    keys = {"left": 0, "right": 1}
     untracked = ("bad_episode", "treasure")
     additive_noise = True
 
