@@ -102,36 +102,48 @@ class Agent(nn.Module):
         x = self.encoder(obs)
         return self.actor(x), self.critic(x).squeeze(-1)
 
-    def act(self, obs):
+    def act(self, obs, noise=None):
+        """A draw from softmax(logits): the largest of logits + noise, by default fresh `gumbel` noise."""
         logits = self.actor(self.encoder(obs))
-        return (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)  # Gumbel-max: a draw from softmax
+        return (logits + (gumbel(logits.shape, logits.device) if noise is None else noise)).argmax(-1)
+
+
+def gumbel(shape, device):
+    """Draws of the standard Gumbel distribution."""
+    return torch.empty(shape, device=device).exponential_().log_().neg_()
 
 
 def make_buffer(envs, num_steps):
-    """Rollout storage, (num_steps, num_envs, ...); obs has one row more."""
+    """Rollout storage, (num_steps, num_envs, ...); obs has one row more. What stays on the CPU moves once per rollout."""
     shape, device = (num_steps, envs.num_envs), envs.device
-    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in ("terminated", "truncated", "valid")}
-    buffer["obs"] = torch.zeros((num_steps + 1, envs.num_envs, envs.obs_dim), dtype=envs.obs_dtype, device=device)
+    buffer = {key: torch.zeros(shape, dtype=torch.bool) for key in ("terminated", "truncated", "valid")}
+    buffer["rewards"] = torch.zeros(shape)
     buffer["actions"] = torch.zeros(shape, dtype=torch.long, device=device)
-    buffer["rewards"] = torch.zeros(shape, device=device)
+    buffer["obs"] = torch.zeros((num_steps + 1, envs.num_envs, envs.obs_dim), dtype=envs.obs_dtype, device=device)
     return buffer
 
 
 @torch.no_grad()
-def rollout(agent, envs, buffer):
+def rollout(agent, act, envs, buffer):
     """Plays the buffer full; returns a dict of (num_steps, num_envs, ...) tensors with logprobs and values.
 
     Only actions are computed on the way: logprobs and values follow in one batch, V(final_obs) of ended episodes too.
     """
     final_obs = []
-    buffer["obs"][0] = envs.obs
-    for t in range(len(buffer["actions"])):
-        action = agent.act(buffer["obs"][t])
+    rows = {key: x.unbind() for key, x in buffer.items()}  # views of each step
+    noise = gumbel((*buffer["actions"].shape, envs.num_actions), envs.device)
+    rows["obs"][0].copy_(envs.obs)
+    for t, action in enumerate(rows["actions"]):
+        action.copy_(act(rows["obs"][t], noise[t]))
         next_obs, reward, terminated, truncated, info = envs.step(action)
-        buffer["obs"][t + 1], buffer["actions"][t], buffer["rewards"][t] = next_obs, action, reward
-        buffer["terminated"][t], buffer["truncated"][t], buffer["valid"][t] = terminated, truncated, info["valid"]
+        rows["obs"][t + 1].copy_(next_obs)
+        rows["rewards"][t].copy_(reward)
+        rows["terminated"][t].copy_(terminated)
+        rows["truncated"][t].copy_(truncated)
+        rows["valid"][t].copy_(info["valid"])
         final_obs.append(info["final_obs"])
-    b = {**buffer, "obs": buffer["obs"][:-1], "done": buffer["terminated"] | buffer["truncated"]}
+    b = {key: x.to(envs.device) for key, x in buffer.items()}
+    b["obs"], b["done"] = buffer["obs"][:-1], b["terminated"] | b["truncated"]
     logits, values = (torch.cat(x) for x in zip(*map(agent, buffer["obs"].flatten(0, 1).split(4096))))
     values = values.unflatten(0, buffer["obs"].shape[:2])
     logprobs = logits.log_softmax(-1).unflatten(0, buffer["obs"].shape[:2])[:-1]
@@ -170,19 +182,27 @@ def ppo_loss(agent, m, args):
     return loss, {key: x.detach() for key, x in metrics.items()}
 
 
-def update(agent, optimizer, loss_function, b, args):
-    """num_epochs passes over the rollout in minibatches; returns the last minibatch's metrics."""
+def gradient(agent, m, args):
+    """Gradient of ppo_loss as one vector in the order of agent.parameters(), at most max_grad_norm long, and metrics."""
+    loss, metrics = ppo_loss(agent, m, args)
+    grad = torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(agent.parameters()))])
+    return grad * (args.max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0), metrics
+
+
+def update(weights, optimizer, compute_gradient, b, args):
+    """num_epochs passes over the rollout in minibatches; weights are all parameters as one vector, which optimizer steps.
+
+    Where resets took some steps of the rollout, some of the others count twice: minibatches keep their size.
+    Returns the last minibatch's metrics.
+    """
     keys = ("obs", "actions", "logprobs", "advantages", "returns")
     batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
     valid = b["valid"].flatten().nonzero().squeeze(1)
     for _ in range(args.num_epochs):
-        order = valid[torch.randperm(len(valid), device=valid.device)]
+        order = valid[torch.randperm(b["valid"].numel(), device=valid.device) % len(valid)]
         for index in order.chunk(args.num_minibatches):
             m = {key: x.index_select(0, index) for key, x in batch.items()}
-            loss, metrics = loss_function(agent, m, args)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm, foreach=True)
+            weights.grad, metrics = compute_gradient(m)
             optimizer.step()
         if args.target_kl and metrics["approx_kl"] > args.target_kl:
             break
@@ -193,8 +213,11 @@ def train(args):
     run = common.start(args, __file__)
     envs = run.make_envs(args.num_envs)
     agent = Agent(envs, args).to(run.device)
-    optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
-    loss_function = torch.compile(ppo_loss) if args.compile else ppo_loss
+    weights = common.flatten(agent)
+    optimizer = torch.optim.Adam([weights], lr=args.learning_rate, eps=1e-5, fused=True)
+    act, compute_gradient = agent.act, lambda m: gradient(agent, m, args)
+    if args.compile:
+        act, compute_gradient = common.compiled(act, agent), common.compiled(compute_gradient, agent)
     buffer = make_buffer(envs, args.num_steps)
     envs.reset(seed=run.env_seed)
     run.persist(agent=agent, optimizer=optimizer, envs=envs)
@@ -202,12 +225,12 @@ def train(args):
         if args.anneal_lr:
             progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
             optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
-        b = rollout(agent, envs, buffer)
+        b = rollout(agent, act, envs, buffer)
         b["advantages"] = gae(
             b["rewards"], b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda
         )
         b["returns"] = b["advantages"] + b["values"]
-        metrics = update(agent, optimizer, loss_function, b, args)
+        metrics = update(weights, optimizer, compute_gradient, b, args)
         run.log(step, {**envs.episode_metrics(), **metrics})
     if args.eval_episodes:
         run.summary.update(common.evaluate(agent.act, run.make_envs(args.num_envs), args.eval_episodes, run.eval_seed))

@@ -7,9 +7,11 @@ How it is measured:
 - Every call returns fresh arrays unless --no-copy is given; C loops always write into the same arrays.
 - A figure is the median over rounds. A comparison runs both sides in alternation and takes the ratio in each round, so that a
   busy machine slows both; the median ratio decides, its range says how far to trust it. Absolute figures are for orientation.
-- Training runs agents/ppo.py and stable-baselines3's PPO in alternation, each in a process of its own: the same environment,
-  two separate 64-64 tanh networks on the same inputs, hyperparameters and torch thread count. The ratio of steps/s leaves
-  out imports, compilation and the first iteration of both; the ratio of wall-clock times has them in.
+- Training runs agents/ppo.py, eager and with --compile, and stable-baselines3's PPO in alternation, each in a process of its
+  own with one torch thread: the same single environment (ours in Gymnasium's or our vector form), stable-baselines3's default
+  hyperparameters with 8 environments, two separate 64-64 tanh networks on the same inputs. The ratio of steps/s leaves out
+  imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation from
+  nothing in its first round, from the cache that this has left in the others.
 """
 
 import ctypes
@@ -42,7 +44,21 @@ PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool",
 MIN_CHUNK = 0.01  # s
 NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
 BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
-TRAIN_BATCH = 32  # environments of a training run
+TRAINING = dict(  # stable-baselines3's defaults, 8 environments; minibatches of 64
+    num_envs=8,
+    num_steps=2048,
+    num_epochs=10,
+    num_minibatches=8 * 2048 // 64,
+    learning_rate=3e-4,
+    anneal_lr=False,
+    gamma=0.99,
+    gae_lambda=0.95,
+    clip_coef=0.2,
+    ent_coef=0.0,
+    vf_coef=0.5,
+    max_grad_norm=0.5,
+    hidden=64,
+)
 EPISODE = 100 + 1  # calls: time limit of FourRooms everywhere, and the reset
 
 
@@ -56,7 +72,7 @@ class Args:
     num_threads: int = 1
     compare: bool = False  # instead of the table of ids: peers on the same task
     train: bool = False  # instead of the table of ids: PPO against stable-baselines3's
-    train_steps: int = 131_072  # environment steps of one training run
+    train_steps: int = 98_304  # environment steps of one training run: 6 iterations
     full: bool = False  # all three parts
     out: Path | None = None  # JSON file; default: docs/benchmarks/throughput.json if --full, else none
 
@@ -295,48 +311,70 @@ def alternate(first, second, rounds, seconds):
 
 
 def train(args, report):
-    """PPO training: ours beside stable-baselines3's."""
+    """PPO training: ours, eager and compiled, beside stable-baselines3's."""
     for env_id, env_kwargs, goal in TRAININGS:
-        row = dict(id=env_id, num_envs=TRAIN_BATCH, peer="stable-baselines3", train_steps=args.train_steps, goal=goal)
+        row = dict(id=env_id, num_envs=TRAINING["num_envs"], train_steps=args.train_steps, hyperparameters=TRAINING)
         if importlib.util.find_spec("stable_baselines3") is None:
-            report.add("train", **row, missing="No module named 'stable_baselines3'")
+            report.add("train", **row, peer="stable-baselines3", goal=goal, missing="No module named 'stable_baselines3'")
             continue
-        runs = []
-        for seed in range(1, args.rounds + 1):
-            settings = dict(env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=args.train_steps, seed=seed)
-            runs.append((run_training(train_ours, settings), run_training(train_theirs, settings)))
-        results = {key: [(ours[key], theirs[key]) for ours, theirs in runs] for key in runs[0][0]}
-        report.add(
-            "train",
-            **row,
-            **ratios(results["steps_per_second"]),
-            wall_ratio=statistics.median(theirs / ours for ours, theirs in results["wall"]),
-            our_return=statistics.mean(ours for ours, _ in results["episode_return"]),
-            their_return=statistics.mean(theirs for _, theirs in results["episode_return"]),
-        )
+        with tempfile.TemporaryDirectory() as cache:
+            runs = [train_all(env_id, env_kwargs, args.train_steps, seed, cache) for seed in range(1, args.rounds + 1)]
+        theirs = {key: [run["theirs"][key] for run in runs] for key in runs[0]["theirs"]}
+        for mode, peer, aim in (("eager", "stable-baselines3", None), ("compiled", "stable-baselines3; ours --compile", goal)):
+            ours = {key: [run[mode][key] for run in runs] for key in theirs}
+            report.add(
+                "train",
+                **row,
+                peer=peer,
+                goal=aim,
+                **ratios(list(zip(ours["steps_per_second"], theirs["steps_per_second"]))),
+                **spread("wall_ratio", [b / a for a, b in zip(ours["wall"], theirs["wall"])]),
+                our_start_up=ours["start_up"],
+                their_start_up=theirs["start_up"],
+                our_return=statistics.mean(ours["episode_return"]),
+                their_return=statistics.mean(theirs["episode_return"]),
+            )
 
 
-def run_training(function, settings):
-    """Calls the function in a fresh process with one thread. Returns its steps/s, its last return and the wall-clock time."""
+def train_all(env_id, env_kwargs, train_steps, seed, cache):
+    """One round of a training comparison: what `run_training` measures of each contestant."""
+    settings = dict(TRAINING, env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=train_steps, seed=seed)
+    return {
+        "eager": run_training(train_ours, settings, cache),
+        "theirs": run_training(train_theirs, settings, cache),
+        "compiled": run_training(train_ours, {**settings, "compile": True}, cache),
+    }
+
+
+def run_training(function, settings, cache):
+    """Calls the function in a fresh process with one thread; compiled code is kept in the folder `cache`.
+
+    Returns steps/s after the first iteration, the last return, wall-clock seconds, and those of them that all steps at this
+    speed leave unexplained: imports and compilation.
+    """
     code = "import json, sys; from explore_gym.scripts import throughput; "
     code += "getattr(throughput, sys.argv[1])(**json.loads(sys.argv[2]))"
     with tempfile.TemporaryDirectory() as folder:
-        arguments = json.dumps({**settings, "run_dir": f"{folder}/run"})
+        command = [sys.executable, "-c", code, function.__name__, json.dumps({**settings, "run_dir": f"{folder}/run"})]
         start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-c", code, function.__name__, arguments], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": cache})
         wall = time.perf_counter() - start
         rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     steps, seconds = (rows[-1][key] - rows[0][key] for key in ("step", "time"))
     returns = [row["episode_return"] for row in rows if "episode_return" in row]
-    return {"steps_per_second": steps / seconds, "episode_return": returns[-1], "wall": wall}
+    speed = steps / seconds
+    return {
+        "steps_per_second": speed,
+        "episode_return": returns[-1],
+        "wall": wall,
+        "start_up": wall - rows[-1]["step"] / speed,
+    }
 
 
 def ppo_args(settings):
     from explore_gym.agents import ppo
 
-    return ppo.Args(**settings, num_envs=TRAIN_BATCH, device="cpu", encoder="mlp", quiet=True)
+    return ppo.Args(**settings, device="cpu", encoder="mlp", quiet=True)
 
 
 def train_ours(**settings):

@@ -4,7 +4,9 @@ from explore_gym.agents.common.envs import Features, Part, TorchVectorEnv, make_
 from explore_gym.agents.common.errors import UsageError
 from explore_gym.agents.common.evaluation import evaluate
 from explore_gym.agents.common.plots import heat_map, learning_curve
+from explore_gym.agents.common.policies import load_policy
 from explore_gym.agents.common.run import Args, Run, at_least, main, read_checkpoint, read_metrics, start, within
+from explore_gym.agents.common.speed import compiled, flatten
 
 __all__ = [
     "Args",
@@ -14,9 +16,12 @@ __all__ = [
     "TorchVectorEnv",
     "UsageError",
     "at_least",
+    "compiled",
     "evaluate",
+    "flatten",
     "heat_map",
     "learning_curve",
+    "load_policy",
     "main",
     "make_vec",
     "obs_layout",

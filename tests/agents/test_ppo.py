@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -78,13 +80,111 @@ def test_act_draws_from_the_softmax_of_the_logits():
     assert torch.allclose(frequencies, torch.tensor([0.7, 0.2, 0.1]), atol=0.006)  # four standard errors
 
 
+def test_act_takes_the_largest_of_logits_and_noise():
+    agent = ppo.Agent.__new__(ppo.Agent)
+    torch.nn.Module.__init__(agent)
+    agent.encoder = torch.nn.Identity()
+    agent.actor = lambda x: torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert agent.act(torch.zeros(2, 1), torch.tensor([[0.0, 0.9], [0.0, 1.1]])).tolist() == [0, 1]
+
+
+def small_agent(**changed):
+    """A PPO agent for FourRooms images and a minibatch that it has never seen."""
+    torch.manual_seed(0)
+    args = ppo.Args(num_envs=4, num_steps=8, num_minibatches=2, hidden=16, encoder="mlp", **changed)
+    envs = common.TorchVectorEnv(common.make_vec("Explore/FourRooms-v0", 4, {"observation": "image"}, "SameStep"))
+    minibatch = {
+        "obs": torch.randint(0, 11, (16, envs.obs_dim), dtype=torch.uint8),
+        "actions": torch.randint(0, envs.num_actions, (16,)),
+        "logprobs": -2 + 0.3 * torch.randn(16),
+        "advantages": torch.randn(16),
+        "returns": torch.randn(16),
+    }
+    return ppo.Agent(envs, args), minibatch, args
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.05, 1e6])  # shorter and longer than the gradient
+def test_gradient_is_that_of_backward_and_clip_grad_norm(max_grad_norm):
+    agent, minibatch, args = small_agent(max_grad_norm=max_grad_norm)
+    grad, metrics = ppo.gradient(agent, minibatch, args)
+    loss, expected_metrics = ppo.ppo_loss(agent, minibatch, args)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), max_grad_norm)
+    assert 0.05 < norm < 1e6
+    assert torch.allclose(grad, torch.cat([p.grad.flatten() for p in agent.parameters()]), rtol=1e-5, atol=1e-8)
+    assert metrics == expected_metrics
+
+
+def test_minibatches_keep_their_size_where_resets_took_steps_of_the_rollout():
+    args = ppo.Args(num_envs=2, num_steps=4, num_minibatches=2, num_epochs=3)
+    b = {key: torch.zeros(4, 2) for key in ("actions", "logprobs", "advantages", "returns")}
+    b["obs"] = torch.arange(8).view(4, 2, 1)
+    b["valid"] = torch.tensor([[True, True], [False, True], [True, False], [True, True]])  # rows 2 and 5 are resets
+    weights = torch.nn.Parameter(torch.zeros(1))
+    seen = []
+
+    def compute_gradient(m):
+        seen.append(m["obs"].flatten().tolist())
+        return torch.zeros(1), {}
+
+    ppo.update(weights, torch.optim.SGD([weights]), compute_gradient, b, args)
+    assert [len(x) for x in seen] == [4] * 6
+    for first, second in zip(seen[::2], seen[1::2]):
+        counts = torch.bincount(torch.tensor(first + second), minlength=8)
+        assert sorted(counts.tolist()) == [0, 0, 1, 1, 1, 1, 2, 2]
+        assert counts[[2, 5]].tolist() == [0, 0]
+
+
+@pytest.mark.slow
+def test_compiled_gradient_and_act_are_the_eager_ones_up_to_rounding():
+    agent, minibatch, args = small_agent()
+    weights = common.flatten(agent)
+    compiled = common.compiled(lambda m: ppo.gradient(agent, m, args), agent)
+    for _ in range(2):
+        grad, metrics = ppo.gradient(agent, minibatch, args)
+        compiled_grad, compiled_metrics = compiled(minibatch)
+        assert grad.norm() > 0.1
+        assert torch.allclose(compiled_grad, grad, atol=1e-6)
+        assert list(compiled_metrics) == list(metrics)
+        for key, x in metrics.items():
+            assert compiled_metrics[key].item() == pytest.approx(x.item(), abs=1e-5)
+        with torch.no_grad():
+            weights += 0.01 * torch.randn_like(weights)  # the graph must read the weights anew
+    half = {key: x[:8] for key, x in minibatch.items()}
+    assert torch.allclose(compiled(half)[0], ppo.gradient(agent, half, args)[0], atol=1e-6)
+    noise = ppo.gumbel((16, agent.actor[-1].out_features), "cpu")
+    with torch.no_grad():
+        action = common.compiled(agent.act, agent)(minibatch["obs"], noise)
+        assert torch.equal(action, agent.act(minibatch["obs"], noise))
+
+
+@pytest.mark.slow
+def test_compiled_run_resumes_to_the_same_numbers(tmp_path):
+    sizes = dict(env="Explore/RiverSwim-v0", num_envs=4, num_steps=16, hidden=8, quiet=True, compile=True, anneal_lr=False)
+    names = ("whole", "parts", "eager")
+    whole, parts, eager = (dict(sizes, run_dir=str(tmp_path / name)) for name in names)
+    ppo.train(ppo.Args(**whole, total_timesteps=512))
+    ppo.train(ppo.Args(**parts, total_timesteps=256))
+    config = tmp_path / "parts" / "config.json"
+    config.write_text(config.read_text().replace('"total_timesteps": 256', '"total_timesteps": 512'))
+    ppo.train(ppo.Args(**parts, total_timesteps=512, resume=True))
+    ppo.train(ppo.Args(**{**eager, "compile": False}, total_timesteps=512))
+    rows = [common.read_metrics(tmp_path / name / "metrics.jsonl") for name in names]
+    for row in itertools.chain(*rows):
+        del row["time"], row["sps"]
+    assert len(rows[0]) == 8
+    assert rows[1] == rows[0]
+    for compiled_row, eager_row in zip(rows[0], rows[2]):
+        assert compiled_row == pytest.approx(eager_row, rel=1e-3, abs=1e-4)
+
+
 def test_learning_rate_falls_linearly_from_its_full_value(tmp_path, monkeypatch):
     rates = []
     original = ppo.update
 
-    def recording_update(agent, optimizer, *rest):
+    def recording_update(weights, optimizer, *rest):
         rates.append(optimizer.param_groups[0]["lr"])
-        return original(agent, optimizer, *rest)
+        return original(weights, optimizer, *rest)
 
     monkeypatch.setattr(ppo, "update", recording_update)
     sizes = dict(num_envs=2, num_steps=8, total_timesteps=64, num_minibatches=1, num_epochs=1)

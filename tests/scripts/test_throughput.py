@@ -10,7 +10,7 @@ import gymnasium as gym
 import pytest
 
 from explore_gym.scripts import throughput
-from explore_gym.scripts.throughput import Args, Contestant, alternate, main, ratios, run, single
+from explore_gym.scripts.throughput import Args, Contestant, alternate, main, ratios, run, run_training, single
 
 SHORT = ["--seconds", "0.01", "--rounds", "2"]
 
@@ -142,13 +142,25 @@ def test_every_peer_steps(name, peer, monkeypatch):
 def test_training_is_compared_with_start_up_left_out(monkeypatch):
     pytest.importorskip("stable_baselines3")
     monkeypatch.setattr(throughput, "TRAININGS", throughput.TRAININGS[1:])
-    (row,) = run(Args(train=True, train_steps=3 * 32 * 128, rounds=1)).rows("train")
-    assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
-    assert row["ours"] > 100
-    assert row["theirs"] > 100
-    assert row["wall_ratio"] > 0.0
-    for score in ("our_return", "their_return"):
-        assert 8 < row[score] < 500  # CartPole: at least 8 steps until the pole falls
+    monkeypatch.setitem(throughput.TRAINING, "num_steps", 64)
+    monkeypatch.setitem(throughput.TRAINING, "num_minibatches", 8)
+    runs = []
+    monkeypatch.setattr(throughput, "run_training", lambda *call: runs.append(call) or run_training(*call))
+    eager, compiled = run(Args(train=True, train_steps=3 * 8 * 64, rounds=1)).rows("train")
+    assert [(call[0].__name__, call[1].get("compile", False)) for call in runs] == [
+        ("train_ours", False),
+        ("train_theirs", False),
+        ("train_ours", True),
+    ]
+    for row in (eager, compiled):
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+        assert row["ours"] > 100
+        assert row["theirs"] > 100
+        assert row["wall_ratio"] > 0.0
+        for score in ("our_return", "their_return"):
+            assert 8 < row[score] < 500  # CartPole: at least 8 steps until the pole falls
+    assert (eager["goal"], compiled["goal"]) == (None, 5.0)
+    assert compiled["our_start_up"][0] > eager["our_start_up"][0]  # it compiles
 
 
 @pytest.mark.parametrize(

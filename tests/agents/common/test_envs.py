@@ -40,7 +40,7 @@ class ScriptedAgent(torch.nn.Module):
     def forward(self, obs):
         return torch.tensor([0.25, 0.75]).log().expand(len(obs), 2), obs[:, 0] + obs[:, 1] / 7
 
-    def act(self, obs):
+    def act(self, obs, noise):
         return torch.ones(len(obs), dtype=torch.long)
 
 
@@ -48,7 +48,8 @@ def play(mode, num_steps):
     envs = SyncVectorEnv([lambda i=i: Counter(i) for i in range(3)], autoreset_mode=AutoresetMode(mode))
     envs = common.TorchVectorEnv(envs)
     envs.reset(seed=0)
-    b = ppo.rollout(ScriptedAgent(), envs, ppo.make_buffer(envs, num_steps))
+    agent = ScriptedAgent()
+    b = ppo.rollout(agent, agent.act, envs, ppo.make_buffer(envs, num_steps))
     b["advantages"] = ppo.gae(
         b["rewards"], b["values"], b["next_values"], b["terminated"], b["done"], gamma=0.9, gae_lambda=0.8
     )
