@@ -194,15 +194,19 @@ def four_rooms_c():
     return c_loop("four_rooms", "Explore/FourRooms-v0", ("max_steps",), EPISODE)
 
 
+def four_rooms_c_keeping():
+    return c_loop("four_rooms", "Explore/FourRooms-v0", ("max_steps",), EPISODE, "KEEP_VIEW")
+
+
 def meta_bandit_c():
     return c_loop("meta_bandit", "Explore/MetaBandit-v0", ("recurrence", "pulls_per_episode"))
 
 
-def c_loop(name, env_id, parameters, period=1):
+def c_loop(name, env_id, parameters, period=1, *defines):
     """A yardstick on the records that the environment's own reset has made; it writes into the same arrays in each call."""
     from explore_gym.scripts.yardsticks import load
 
-    library, envs = load(name), gym.make_vec(env_id, num_envs=BATCH)
+    library, envs = load(name, *defines), gym.make_vec(env_id, num_envs=BATCH)
     envs.reset(seed=0)
     states, obs, infos = envs.get_state(), envs.env.observations.empty(BATCH), envs.env.metrics.empty(BATCH)
     found, expected = (library.state_size(), library.info_size()), (states.itemsize, infos.itemsize)
@@ -232,6 +236,7 @@ COMPARISONS = (
     ("Explore/FourRooms-v0", BATCH, "Minigrid, SyncVectorEnv", minigrid_sync, None),
     ("Explore/FourRooms-v0", BATCH, "Minigrid, DummyVecEnv", minigrid_dummy, None),
     ("Explore/FourRooms-v0", BATCH, "C loop", four_rooms_c, 0.8),
+    ("Explore/FourRooms-v0", BATCH, "C loop that keeps the view", four_rooms_c_keeping, None),
     ("Explore/FourRooms-v0", 1, "Minigrid, single", minigrid_single, 30.0),
     ("Explore/MetaBandit-v0", BATCH, "C loop", meta_bandit_c, 0.5),
 )

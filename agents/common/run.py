@@ -38,7 +38,7 @@ class Args:
     seed: int = 1
     device: str = "auto"  # auto (cuda if there is one), cpu, cuda, cuda:1 ...
     threads: int = 1  # torch threads for one operation
-    compile: bool = False  # torch.compile the loss: a minute of start-up, faster updates
+    compile: bool = False  # compile what runs most: up to a minute of start-up, faster small minibatches
     run_dir: str = ""  # default: runs/<agent>__<env>__<seed>
     resume: bool = False  # continue the run in run_dir; start it if there is none
     checkpoint_interval: float = 60.0  # seconds

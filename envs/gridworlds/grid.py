@@ -331,7 +331,9 @@ def look(params, state):
         opaque = 0
         for i in range(v):
             side = min(max(i - half, -left), right)
-            opaque |= np.int64(grid[np.uint64(r + side * east), np.uint64(c - side * down)]) >> 15 << i
+            code = np.int64(grid[np.uint64(r + side * east), np.uint64(c - side * down)])
+            opaque |= code >> 15 << i
+            encode(image, 3 * (v * i + v - 1 - distance), code)
         clear_cells = inside & ~opaque
         source = lit & clear_cells
         source |= (clear_cells + source ^ clear_cells) & clear_cells  # a carry runs to the end of each run of clear cells
@@ -342,14 +344,12 @@ def look(params, state):
             shift <<= 1
         beyond = (source | source << 1 | source >> 1) & full
         lit |= beyond
-        seen = lit & inside
-        for i in range(v):
-            side = min(max(i - half, -left), right)
-            code = np.int64(grid[np.uint64(r + side * east), np.uint64(c - side * down)])
-            encode(image, 3 * (v * i + v - 1 - distance), code & -(seen >> i & 1))
-        if lit & ~inside:
+        hidden, outside = ~lit & full, lit & ~inside
+        if hidden | outside:
             for i in range(v):
-                if (lit & ~inside) >> i & 1:
+                if hidden >> i & 1:
+                    encode(image, 3 * (v * i + v - 1 - distance), 0)
+                elif outside >> i & 1:
                     encode(image, 3 * (v * i + v - 1 - distance), GREY_WALL)
         lit = full if params.see_through_walls else beyond
     encode(image, 3 * (v * half + v - 1), carried)

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 
-def load(name):
-    """The library made of `<name>.c` beside this file by the C compiler, optimised for this machine.
+def load(name, *defines):
+    """The library made of `<name>.c` beside this file by the C compiler, optimised for this machine; defines are macros.
 
     Raises:
         ValueError: there is no such file.
@@ -23,5 +23,6 @@ def load(name):
     with tempfile.TemporaryDirectory() as folder:  # a library that is loaded may be deleted
         library = Path(folder) / f"{name}.so"
         options = ["-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC"]
+        options += [f"-D{define}" for define in defines]
         subprocess.run([compiler, *options, "-o", library, source, "-lm"], check=True)
         return ctypes.CDLL(str(library))

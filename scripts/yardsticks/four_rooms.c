@@ -1,5 +1,6 @@
 /* The default FourRooms (19x19, 7x7 view) as a plain C loop over a batch, next-step autoreset: what a compiler makes of
    hand-written code for the same records, random stream, observations and metrics, sizes being constants.
+   Compiled with KEEP_VIEW it keeps the view while nothing in it changes, as the environment does; without, it looks anew.
    The records have the layout of the environment's state, observation and info dtypes. */
 
 #include <stdint.h>
@@ -164,10 +165,11 @@ void step(int64_t n, State *states, const int64_t *actions, int64_t max_steps, O
             truncated[i] = s->t >= max_steps;
             s->done = terminated[i] || truncated[i];
         }
-        if (s->stale) {
+#ifdef KEEP_VIEW
+        if (s->stale)
+#endif
             look(s);
-            s->stale = 0;
-        }
+        s->stale = 0;
         memcpy(obs[i].image, s->image, sizeof s->image);
         obs[i].direction = s->direction;
         obs[i].mission = s->mission;

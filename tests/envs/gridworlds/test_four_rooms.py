@@ -199,8 +199,9 @@ def test_sizes(size):
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None and shutil.which("cc") is None, reason="needs a C compiler")
-def test_the_c_loop_of_the_yardstick_follows_the_same_trajectory():
-    library, num_envs, rng = load("four_rooms"), 64, np.random.default_rng(0)
+@pytest.mark.parametrize("defines", [(), ("KEEP_VIEW",)])
+def test_the_c_loop_of_the_yardstick_follows_the_same_trajectory(defines):
+    library, num_envs, rng = load("four_rooms", *defines), 64, np.random.default_rng(0)
     envs = FourRoomsVector(num_envs=num_envs)
     envs.reset(seed=3)
     state = envs.get_state()
