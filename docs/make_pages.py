@@ -267,9 +267,13 @@ def ratio_table(rows):
         else:
             figures = [f"{row['ours']:,.0f}", f"{row['theirs']:,.0f}", f"{row['ratio']:.2f}"]
             figures.append(f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}")
-        sizes = f"{row['num_envs']:,} : {row['peer_num_envs']:,}" if "peer_num_envs" in row else "–"
+        if "wall_ratio" in row:
+            figures.append(f"{row['wall_ratio']:.2f} of {row['train_steps']:,} steps")
+        sizes = "–" if "missing" in row else f"{row['num_envs']:,} : {row.get('peer_num_envs', row['num_envs']):,}"
         lines.append([f"`{row['id']}`", row["peer"], sizes, *figures])
-    return table(["Id", "Peer", "Environments", "Ours, steps/s", "Theirs, steps/s", "Ratio", "Range"], lines)
+    headings = ["Id", "Peer", "Environments", "Ours, steps/s", "Theirs, steps/s", "Ratio", "Range"]
+    training = any("wall_ratio" in row for row in rows)
+    return table([*headings, "Ratio with start-up"] if training else headings, lines)
 
 
 def section_flags(page):
