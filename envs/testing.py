@@ -87,7 +87,8 @@ class Player:
     def next_action(self) -> Any:
         lanes = [tape[k % len(tape)] for tape, k in zip(self.tapes, self.taken, strict=True)]
         space = self.envs.single_action_space
-        return concatenate(space, lanes, create_empty_array(space, self.envs.num_envs))
+        out: Any = create_empty_array(space, self.envs.num_envs)
+        return concatenate(space, lanes, out)
 
     def step(self) -> tuple:
         """Steps all lanes and returns what the environment returned."""
@@ -612,8 +613,9 @@ def check_snapshots(
 
 
 def _check_restore(p: Player, make_vec: MakeVec, num_steps: int, seed: int) -> None:
-    state, taken, pending = p.envs.unwrapped.get_state(), p.taken.copy(), p.pending.copy()
-    moved = p.envs.unwrapped.get_state([2])
+    envs: Any = p.envs.unwrapped  # get_state and set_state are no part of Gymnasium's VectorEnv
+    state, taken, pending = envs.get_state(), p.taken.copy(), p.pending.copy()
+    moved = envs.get_state([2])
 
     def continuation(q: Player) -> list[list[Event]]:
         """Events from here on, told apart from the past by a first event that stands for it."""
@@ -623,14 +625,15 @@ def _check_restore(p: Player, make_vec: MakeVec, num_steps: int, seed: int) -> N
 
     expected = continuation(p)
     for again in ("once", "twice"):
-        p.envs.unwrapped.set_state(state)
+        envs.set_state(state)
         assert_equal(expected, continuation(p), "at first", f"after the state was restored {again}")
     with closing(player(make_vec, num_steps=num_steps, seed=seed + OTHER_SEED)) as other:
         other.play(3)
-        other.envs.unwrapped.set_state(state)
+        other_envs: Any = other.envs.unwrapped
+        other_envs.set_state(state)
         assert_equal(expected, continuation(other), "at first", "in another environment that was given the state")
-    p.envs.unwrapped.set_state(state)
-    p.envs.unwrapped.set_state(moved, [0])
+    envs.set_state(state)
+    envs.set_state(moved, [0])
     tapes, p.tapes = p.tapes, [p.tapes[2], *p.tapes[1:]]
     taken[0], pending[0] = taken[2], pending[2]
     result = continuation(p)
