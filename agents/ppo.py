@@ -189,11 +189,18 @@ def gradient(agent, m, args):
     return grad * (args.max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0), metrics
 
 
-def update(weights, optimizer, compute_gradient, b, args):
-    """num_epochs passes over the rollout in minibatches; weights are all parameters as one vector, which optimizer steps.
+def learn(agent, optimizer, batch, index, args):
+    """A step of Adam on the rows `index` of the batch; returns metrics."""
+    m = {key: x.index_select(0, index) for key, x in batch.items()}
+    grad, metrics = gradient(agent, m, args)
+    optimizer.step(grad)
+    return metrics
+
+
+def update(learn_minibatch, b, args):
+    """num_epochs passes over the rollout in minibatches. Returns the last one's metrics.
 
     Where resets took some steps of the rollout, some of the others count twice: minibatches keep their size.
-    Returns the last minibatch's metrics.
     """
     keys = ("obs", "actions", "logprobs", "advantages", "returns")
     batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
@@ -201,9 +208,7 @@ def update(weights, optimizer, compute_gradient, b, args):
     for _ in range(args.num_epochs):
         order = valid[torch.randperm(b["valid"].numel(), device=valid.device) % len(valid)]
         for index in order.chunk(args.num_minibatches):
-            m = {key: x.index_select(0, index) for key, x in batch.items()}
-            weights.grad, metrics = compute_gradient(m)
-            optimizer.step()
+            metrics = learn_minibatch(batch, index)
         if args.target_kl and metrics["approx_kl"] > args.target_kl:
             break
     return metrics
@@ -213,24 +218,23 @@ def train(args):
     run = common.start(args, __file__)
     envs = run.make_envs(args.num_envs)
     agent = Agent(envs, args).to(run.device)
-    weights = common.flatten(agent)
-    optimizer = torch.optim.Adam([weights], lr=args.learning_rate, eps=1e-5, fused=True)
-    act, compute_gradient = agent.act, lambda m: gradient(agent, m, args)
+    optimizer = common.Adam(agent, args.learning_rate, eps=1e-5)
+    act, learn_minibatch = agent.act, lambda batch, index: learn(agent, optimizer, batch, index, args)
     if args.compile:
-        act, compute_gradient = common.compiled(act, agent), common.compiled(compute_gradient, agent)
+        act, learn_minibatch = common.compiled(act, agent), common.compiled(learn_minibatch, agent, optimizer)
     buffer = make_buffer(envs, args.num_steps)
     envs.reset(seed=run.env_seed)
     run.persist(agent=agent, optimizer=optimizer, envs=envs)
     for step in run.steps(args.num_envs * args.num_steps):
         if args.anneal_lr:
             progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
-            optimizer.param_groups[0]["lr"] = args.learning_rate * (1 - progress)
+            optimizer.learning_rate.fill_(args.learning_rate * (1 - progress))
         b = rollout(agent, act, envs, buffer)
         b["advantages"] = gae(
             b["rewards"], b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda
         )
         b["returns"] = b["advantages"] + b["values"]
-        metrics = update(weights, optimizer, compute_gradient, b, args)
+        metrics = update(learn_minibatch, b, args)
         run.log(step, {**envs.episode_metrics(), **metrics})
     if args.eval_episodes:
         run.summary.update(common.evaluate(agent.act, run.make_envs(args.num_envs), args.eval_episodes, run.eval_seed))

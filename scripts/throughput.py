@@ -8,10 +8,10 @@ How it is measured:
 - A figure is the median over rounds. A comparison runs both sides in alternation and takes the ratio in each round, so that a
   busy machine slows both; the median ratio decides, its range says how far to trust it. Absolute figures are for orientation.
 - Training runs agents/ppo.py, eager and with --compile, and stable-baselines3's PPO in alternation, each in a process of its
-  own with one torch thread: the same single environment (ours in Gymnasium's or our vector form), stable-baselines3's default
-  hyperparameters with 8 environments, two separate 64-64 tanh networks on the same inputs. The ratio of steps/s leaves out
-  imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation from
-  nothing in its first round, from the cache that this has left in the others.
+  own with one torch thread: the same environment (ours in Gymnasium's or our vector form, theirs one by one, as it makes
+  them), stable-baselines3's default hyperparameters with 8 environments, two separate 64-64 tanh networks on the same
+  inputs. The ratio of steps/s leaves out imports, compilation and the first iteration of all; the ratio of wall-clock times
+  has them in, and compilation from nothing in its first round, from the cache that this has left in the others.
 """
 
 import ctypes
@@ -379,7 +379,7 @@ def run_training(function, settings, cache):
 def ppo_args(settings):
     from explore_gym.agents import ppo
 
-    return ppo.Args(**settings, device="cpu", encoder="mlp", quiet=True)
+    return ppo.Args(**settings, device="cpu", encoder="mlp", autoreset_mode="NextStep", quiet=True)
 
 
 def train_ours(**settings):

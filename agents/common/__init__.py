@@ -6,9 +6,10 @@ from explore_gym.agents.common.evaluation import evaluate
 from explore_gym.agents.common.plots import heat_map, learning_curve
 from explore_gym.agents.common.policies import load_policy
 from explore_gym.agents.common.run import Args, Run, at_least, main, read_checkpoint, read_metrics, start, within
-from explore_gym.agents.common.speed import compiled, flatten
+from explore_gym.agents.common.speed import Adam, compiled
 
 __all__ = [
+    "Adam",
     "Args",
     "Features",
     "Part",
@@ -18,7 +19,6 @@ __all__ = [
     "at_least",
     "compiled",
     "evaluate",
-    "flatten",
     "heat_map",
     "learning_curve",
     "load_policy",

@@ -27,9 +27,11 @@ def make_vec(env_id: str, num_envs: int, env_kwargs: dict, autoreset_mode: str) 
     import explore_gym  # noqa: F401  registers the Explore ids
 
     try:
-        if gym.spec(env_id).namespace == "Explore":
+        spec = gym.spec(env_id)
+        if spec.namespace == "Explore":
             return gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=autoreset_mode, **env_kwargs)
-        # Gymnasium's own vector entry points take no autoreset mode, its sync vector env does.
+        if spec.vector_entry_point and autoreset_mode == "NextStep":  # Gymnasium's own batches, which know this mode alone
+            return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
         vector_kwargs = {"autoreset_mode": AutoresetMode(autoreset_mode)}
         return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="sync", vector_kwargs=vector_kwargs, **env_kwargs)
     except (gym.error.Error, TypeError, ValueError, ModuleNotFoundError) as error:

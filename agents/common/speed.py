@@ -7,30 +7,65 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adam import adam
 
 
-def flatten(module: nn.Module) -> nn.Parameter:
-    """Moves all parameters of a module into one vector, in the order of `parameters()`, and returns it; they become its views.
+class Adam(nn.Module):
+    """torch.optim.Adam for all parameters of a module as one vector, which a graph made by `compiled` may step.
 
-    An optimizer of this vector makes one update where it would make one per parameter, to the same effect.
+    The parameters become views of the vector: one update takes the place of one per parameter, to the same effect.
     `load_state_dict` writes through the views; moving the module to another device afterwards would cut them off.
+    The step count and the learning rate are tensors, so that a graph reads them anew in each call.
     """
-    parameters = list(module.parameters())
-    vector = nn.Parameter(nn.utils.parameters_to_vector(parameters).detach())
-    nn.utils.vector_to_parameters(vector.detach(), parameters)
-    return vector
+
+    vector: torch.Tensor
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+    num_steps: torch.Tensor
+    learning_rate: torch.Tensor
+
+    def __init__(self, module: nn.Module, learning_rate: float, eps: float = 1e-8):
+        super().__init__()
+        parameters = list(module.parameters())
+        vector = nn.utils.parameters_to_vector(parameters).detach()
+        nn.utils.vector_to_parameters(vector, parameters)
+        self.eps = eps
+        self.register_buffer("vector", vector, persistent=False)  # the module has it
+        self.register_buffer("exp_avg", torch.zeros_like(vector))
+        self.register_buffer("exp_avg_sq", torch.zeros_like(vector))
+        self.register_buffer("num_steps", vector.new_zeros(()))
+        self.register_buffer("learning_rate", vector.new_tensor(learning_rate))
+
+    def step(self, grad: torch.Tensor) -> None:
+        """Moves the parameters against a gradient, one vector in the order of `module.parameters()`."""
+        adam(
+            [self.vector],
+            [grad],
+            [self.exp_avg],
+            [self.exp_avg_sq],
+            [],
+            [self.num_steps],
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=self.learning_rate,
+            weight_decay=0.0,
+            eps=self.eps,
+            maximize=False,
+            differentiable=True,  # as operations on tensors alone, which a graph can hold
+        )
 
 
-def compiled(function: Callable, module: nn.Module) -> Callable:
-    """A function of tensors and dicts of tensors, which returns a tuple of such or a tensor, as one compiled graph.
+def compiled(function: Callable, *modules: nn.Module) -> Callable:
+    """A function of tensors and dicts of tensors, which returns such or a tuple of them, as one compiled graph.
 
-    torch.autograd.grad in it becomes part of the graph. The graph reads the parameters and buffers that `module` has now,
-    as they are at each call, and must not change them; whatever else the function uses is fixed by the first call, which
+    torch.autograd.grad in it becomes part of the graph. The graph reads the parameters and buffers that `modules` have now,
+    as they are at each call, and may change the buffers; whatever else the function uses is fixed by the first call, which
     compiles for seconds to a minute. New shapes compile anew. Nothing but shapes is checked in a call, so that a small
     graph takes half the time that torch.compile's takes.
     """
     wrapper = nn.Module()
-    wrapper.module, wrapper.forward = module, function
+    wrapper.modules_used, wrapper.forward = nn.ModuleList(modules), function
     tensors = {**dict(wrapper.named_parameters()), **dict(wrapper.named_buffers())}
     state = [x.detach() for x in tensors.values()]  # views, without gradients of their own
     graphs: dict[tuple, Callable] = {}
@@ -50,7 +85,7 @@ def compiled(function: Callable, module: nn.Module) -> Callable:
 
         def traced(*inputs: torch.Tensor) -> list[torch.Tensor]:
             nonlocal example
-            values = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs[: len(state)]]
+            values = [x.detach().requires_grad_(like.requires_grad) for x, like in zip(inputs, tensors.values())]
             rebuilt = nested(inputs[len(state) :], args)
             example = torch.func.functional_call(wrapper, dict(zip(tensors, values)), rebuilt)
             return flat(example if isinstance(example, tuple) else (example,))
@@ -58,7 +93,9 @@ def compiled(function: Callable, module: nn.Module) -> Callable:
         inputs: list[Any] = [*state, *flat(args)]
         on_cpu = all(x.device.type == "cpu" for x in inputs)  # where calls between kernels count: none of them in Python
         graph = compile(make_fx(traced, tracing_mode="fake")(*inputs), inputs, options={"cpp_wrapper": on_cpu})
-        return (lambda *xs: nested(graph(*xs), example)) if isinstance(example, tuple) else lambda *xs: graph(*xs)[0]
+        if isinstance(example, tuple):
+            return lambda *xs: nested(graph(*xs), example)
+        return lambda *xs: nested(graph(*xs), (example,))[0]
 
     return call
 

@@ -23,8 +23,8 @@ def iqm(scores: np.ndarray, axis: int | None = None) -> np.ndarray:
     return np.take(ordered, range(cut, count - cut), axis).mean(axis)
 
 
-def bootstrap_iqm(scores: np.ndarray, rng: np.random.Generator, replicas: int = REPLICAS) -> np.ndarray:
-    """IQM of each bootstrap replica, shape (replicas,); scores (num_runs,) or (num_runs, num_tasks).
+def resample(scores: np.ndarray, rng: np.random.Generator, replicas: int = REPLICAS) -> np.ndarray:
+    """Bootstrap replicas, shape (replicas, num_runs, num_tasks); scores (num_runs,) or (num_runs, num_tasks).
 
     Stratified: every replica draws num_runs runs with replacement within each task, independently of the other tasks.
     """
@@ -32,7 +32,12 @@ def bootstrap_iqm(scores: np.ndarray, rng: np.random.Generator, replicas: int = 
     scores = scores.reshape(len(scores), -1)
     num_runs, num_tasks = scores.shape
     drawn = rng.integers(num_runs, size=(replicas, num_runs, num_tasks))
-    return iqm(scores[drawn, np.arange(num_tasks)].reshape(replicas, -1), axis=1)
+    return scores[drawn, np.arange(num_tasks)]
+
+
+def bootstrap_iqm(scores: np.ndarray, rng: np.random.Generator, replicas: int = REPLICAS) -> np.ndarray:
+    """IQM of each stratified bootstrap replica, shape (replicas,); scores (num_runs,) or (num_runs, num_tasks)."""
+    return iqm(resample(scores, rng, replicas).reshape(replicas, -1), axis=1)
 
 
 def interval(replicas: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -120,14 +120,12 @@ def test_minibatches_keep_their_size_where_resets_took_steps_of_the_rollout():
     b = {key: torch.zeros(4, 2) for key in ("actions", "logprobs", "advantages", "returns")}
     b["obs"] = torch.arange(8).view(4, 2, 1)
     b["valid"] = torch.tensor([[True, True], [False, True], [True, False], [True, True]])  # rows 2 and 5 are resets
-    weights = torch.nn.Parameter(torch.zeros(1))
     seen = []
 
-    def compute_gradient(m):
-        seen.append(m["obs"].flatten().tolist())
-        return torch.zeros(1), {}
+    def learn_minibatch(batch, index):
+        seen.append(batch["obs"][index].flatten().tolist())
 
-    ppo.update(weights, torch.optim.SGD([weights]), compute_gradient, b, args)
+    ppo.update(learn_minibatch, b, args)
     assert [len(x) for x in seen] == [4] * 6
     for first, second in zip(seen[::2], seen[1::2]):
         counts = torch.bincount(torch.tensor(first + second), minlength=8)
@@ -138,7 +136,7 @@ def test_minibatches_keep_their_size_where_resets_took_steps_of_the_rollout():
 @pytest.mark.slow
 def test_compiled_gradient_and_act_are_the_eager_ones_up_to_rounding():
     agent, minibatch, args = small_agent()
-    weights = common.flatten(agent)
+    weights = common.Adam(agent, 0.1).vector
     compiled = common.compiled(lambda m: ppo.gradient(agent, m, args), agent)
     for _ in range(2):
         grad, metrics = ppo.gradient(agent, minibatch, args)
@@ -180,13 +178,13 @@ def test_compiled_run_resumes_to_the_same_numbers(tmp_path):
 
 def test_learning_rate_falls_linearly_from_its_full_value(tmp_path, monkeypatch):
     rates = []
-    original = ppo.update
+    original = ppo.learn
 
-    def recording_update(weights, optimizer, *rest):
-        rates.append(optimizer.param_groups[0]["lr"])
-        return original(weights, optimizer, *rest)
+    def recording_learn(agent, optimizer, *rest):
+        rates.append(optimizer.learning_rate.item())
+        return original(agent, optimizer, *rest)
 
-    monkeypatch.setattr(ppo, "update", recording_update)
+    monkeypatch.setattr(ppo, "learn", recording_learn)
     sizes = dict(num_envs=2, num_steps=8, total_timesteps=64, num_minibatches=1, num_epochs=1)
     ppo.train(ppo.Args(env="CartPole-v1", run_dir=str(tmp_path / "run"), quiet=True, learning_rate=0.4, **sizes))
     assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1])
@@ -211,12 +209,13 @@ def test_bad_sizes_are_named(changed, message):
 def test_learns_cart_pole(tmp_path, compiled):
     args = ppo.Args(
         env="CartPole-v1",
+        autoreset_mode="NextStep",  # Gymnasium's own batch
         num_envs=8,
-        num_steps=32,
+        num_steps=128,
         num_epochs=10,
-        num_minibatches=1,
+        num_minibatches=8,
         gamma=0.98,
-        gae_lambda=0.8,
+        gae_lambda=0.9,
         ent_coef=0.0,
         total_timesteps=80_000,
         run_dir=str(tmp_path / "run"),
