@@ -24,7 +24,6 @@ import gymnasium as gym
 import numpy as np
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
-from explore_gym.envs.gridworlds.grid import GREEN_GOAL, GREY_WALL
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -35,7 +34,8 @@ SECTION = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTAL
 LINE_LENGTH = 128
 NUM_EPISODES, NUM_SEEDS = 1000, 10  # random policy: episodes per seed
 STUDENT = 2.262  # 97.5 % point of Student's t with NUM_SEEDS - 1 degrees of freedom
-NUM_LAYOUTS = 100  # episodes solved exactly where each has a layout of its own
+NUM_LAYOUTS = 100  # episodes solved exactly where each has a layout of its own,
+MAX_STATES = 200_000  # if none of them has more states than that
 
 # Settings whose scores are stored: the defaults, and those of the literature or with an exact reference of their own
 SETTINGS = [
@@ -48,8 +48,32 @@ SETTINGS = [
     ("DeepSea-v0", {"deterministic": False}),
     ("RiverSwim-v0", {}),
     ("RiverSwim-v0", {"size": 12, "max_steps": 100}),
+    ("Corridor-v0", {}),
+    ("Corridor-v0", {"size": 8}),
+    ("SlipperyRooms-v0", {}),
+    ("SlipperyRooms-v0", {"slip": 0.3}),
+    ("Garnet-v0", {}),
     ("FourRooms-v0", {}),
     ("FourRooms-v0", {"size": 9}),
+    ("Empty-v0", {}),
+    ("Empty-v0", {"size": 16}),
+    ("LavaCrossing-v0", {}),
+    ("SimpleCrossing-v0", {}),
+    ("LavaGap-v0", {}),
+    ("DistShift-v0", {}),
+    ("DistShift-v0", {"strip2_row": 5}),
+    ("DoorKey-v0", {}),
+    ("DoorKey-v0", {"size": 5}),
+    ("MultiRoom-v0", {}),
+    ("MultiRoom-v0", {"min_rooms": 2, "max_rooms": 2, "max_room_size": 4}),
+    ("RedBlueDoors-v0", {}),
+    ("Memory-v0", {}),
+    ("DynamicObstacles-v0", {}),
+    ("Fetch-v0", {}),
+    ("GoToDoor-v0", {}),
+    ("GoToObject-v0", {}),
+    ("PutNear-v0", {}),
+    ("LockedRoom-v0", {}),
     ("MazeRooms-v0", {}),
 ]
 
@@ -58,7 +82,25 @@ PICTURES = {
     "MetaBandit-v0": ["--policy", "random", "--steps", "30", "--fps", "4"],
     "DeepSea-v0": ["--policy", "optimal", "--steps", "20", "--fps", "4"],
     "RiverSwim-v0": ["--policy", "optimal", "--steps", "40"],
+    "Corridor-v0": ["--policy", "optimal", "--steps", "40"],
+    "SlipperyRooms-v0": ["--policy", "optimal", "--steps", "40"],
+    "Garnet-v0": ["--policy", "optimal", "--steps", "30", "--fps", "4"],
     "FourRooms-v0": ["--policy", "optimal", "--steps", "60"],
+    "Empty-v0": ["--policy", "optimal", "--steps", "40"],
+    "LavaCrossing-v0": ["--policy", "optimal", "--steps", "40"],
+    "SimpleCrossing-v0": ["--policy", "optimal", "--steps", "40"],
+    "LavaGap-v0": ["--policy", "optimal", "--steps", "40"],
+    "DistShift-v0": ["--policy", "optimal", "--steps", "40"],
+    "DoorKey-v0": ["--policy", "optimal", "--steps", "40"],
+    "MultiRoom-v0": ["--policy", "optimal", "--steps", "40"],
+    "RedBlueDoors-v0": ["--policy", "optimal", "--steps", "40"],
+    "Memory-v0": ["--policy", "optimal", "--steps", "40"],
+    "DynamicObstacles-v0": ["--policy", "random", "--steps", "60"],
+    "Fetch-v0": ["--policy", "random", "--steps", "60"],
+    "GoToDoor-v0": ["--policy", "random", "--steps", "60"],
+    "GoToObject-v0": ["--policy", "random", "--steps", "60"],
+    "PutNear-v0": ["--policy", "random", "--steps", "60"],
+    "LockedRoom-v0": ["--policy", "random", "--steps", "60"],
     "MazeRooms-v0": ["--policy", "optimal", "--steps", "180", "--fps", "20"],
 }
 
@@ -159,8 +201,8 @@ def section_scores(page):
             random, exact = entry["random"], entry["exact"]
             measured = {key: interval(values) for key, values in random.items()}
             expected = f"{exact['random']:.4g}" if "random" in exact else "–"
-            optimal = exact["optimal"]
-            optimal = interval(optimal) if isinstance(optimal, list) else f"{optimal:.4g}"
+            optimal = exact.get("optimal", "–")
+            optimal = interval(optimal) if isinstance(optimal, list) else optimal if optimal == "–" else f"{optimal:.4g}"
             extra = [measured.get(key, "–") for key in ("coverage", "success")]
             rows.append([f"`{kwargs}`" if entry["kwargs"] else kwargs, measured["return"], expected, optimal, *extra])
     head = ["Setting", "Random, played", "Random, exact", "Optimal, exact", "Coverage (random)", "Success (random)"]
@@ -182,7 +224,7 @@ def section_ids(page):
         env = gym.make(f"{NAMESPACE}/{name}").unwrapped
         link = f"[`{NAMESPACE}/{name}`]({page_of(name).relative_to(page.parent)})"
         family = path.partition(".")[0]
-        rows.append([link, family, purpose(name), space(env.observation_space), space(env.action_space), reference(env)])
+        rows.append([link, family, purpose(name), space(env.observation_space), space(env.action_space), reference(name, env)])
     return table(["Id", "Family", "What it tests", "Observation", "Action", "Exact reference"], rows)
 
 
@@ -203,51 +245,53 @@ def short(space):
     return f"Discrete({space.n})" if isinstance(space, gym.spaces.Discrete) else f"{space.dtype} {space.shape}"
 
 
-def reference(env):
+def reference(name, env):
     """Which exact scores an environment offers."""
     known = [f"`{name}`" for name in ("optimal_value()", "random_value()") if hasattr(env, name.removesuffix("()"))]
     if hasattr(env, "optimal_return"):
         known.append("`optimal_return`")
-    return ", ".join(known) or "by layout, `to_tabular()`"
+    solved = [entry["exact"] for entry in json.loads(SCORES.read_text())["settings"] if entry["id"] == f"{NAMESPACE}/{name}"]
+    if any(isinstance(exact.get("optimal"), list) for exact in solved):
+        known.append("by layout, `shortest_path()`")
+    return ", ".join(known) or "–"
 
 
 def section_speed(page):
-    """README's figures: one line per id, in millions of steps per second."""
-    if not THROUGHPUT.exists():
+    """README's figures: one line per id, in thousands of steps per second."""
+    parts = stored_throughput()
+    if "ids" not in parts:
         return f"No figures are stored yet: `{throughput_command()}` measures and stores them.\n"
-    content = json.loads(THROUGHPUT.read_text())
-    return f"{throughput_table(content)}\n{machine(content)}\n"
+    return f"{throughput_table(parts['ids']['rows'])}\n{machine(parts['ids'])}\n"
 
 
 def section_throughput(page):
     """All stored figures: ids, peers, training."""
-    if not THROUGHPUT.exists():
-        return f"No figures are stored yet: `{throughput_command()}` measures and stores them.\n"
-    content = json.loads(THROUGHPUT.read_text())
-    parts = [machine(content), "## Every id\n\n" + throughput_table(content)]
-    for part, title in (("compare", "Beside peers"), ("train", "Training")):
-        rows = [row for row in content["rows"] if row["part"] == part]
-        if rows:
-            parts.append(f"## {title}\n\n{ratio_table(rows)}")
-    return "\n".join(parts)
+    sections, parts = [], stored_throughput()
+    for part, (title, show) in PARTS.items():
+        if part in parts:
+            sections.append(f"## {title}\n\n{show(parts[part]['rows'])}\n{machine(parts[part])}")
+    return "\n".join(sections) or f"No figures are stored yet: `{throughput_command()}` measures and stores them.\n"
+
+
+def stored_throughput():
+    return json.loads(THROUGHPUT.read_text()) if THROUGHPUT.exists() else {}
 
 
 def throughput_command():
-    return "python scripts/throughput.py --full"
+    return "python scripts/throughput.py --full --store"
 
 
-def machine(content):
-    what, settings = content["machine"], content["settings"]
+def machine(part):
+    what, settings = part["machine"], part["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in what["versions"].items())
     copy = "fresh arrays" if settings["copy"] else "shared buffers"
     return (
-        f"Measured on {what['date']} with `{content['command']}` on {what['cores']} cores of {what['cpu']} "
+        f"Measured on {what['date']} with `{part['command']}` on {what['cores']} cores of {what['cpu']} "
         f"({versions}): {settings['num_threads']} thread, {copy}, median of {settings['rounds']} rounds.\n"
     )
 
 
-def throughput_table(content):
-    rows = [row for row in content["rows"] if row["part"] == "ids"]
+def throughput_table(rows):
     sizes = sorted({row["num_envs"] for row in rows})
     speeds = {(row["id"], row["num_envs"]): row["steps_per_second"] for row in rows}
     lines = [[f"`{id}`", *(in_thousands(speeds.get((id, n))) for n in sizes)] for id in dict.fromkeys(r["id"] for r in rows)]
@@ -276,6 +320,14 @@ def ratio_table(rows):
     return table([*headings, "Ratio with start-up"] if training else headings, lines)
 
 
+PARTS = {
+    "ids": ("Every id", throughput_table),
+    "compare": ("Beside peers", ratio_table),
+    "envpool": ("Beside EnvPool, every task of Minigrid that both have", ratio_table),
+    "train": ("Training", ratio_table),
+}
+
+
 def section_flags(page):
     """The command line of the agent that a page is named after."""
     from explore_gym.agents import common
@@ -285,7 +337,7 @@ def section_flags(page):
     lines = {**comments(inspect.getsource(common.Args)), **comments(inspect.getsource(module.Args))}
     rows = []
     for field in sorted(dataclasses.fields(module.Args), key=lambda field: field.name in shared):
-        choices = ", ".join(re.findall(r"'(\w+)'", str(field.type)))
+        choices = ", ".join(re.findall(r"'([\w-]+)'", str(field.type)))
         meaning = "; ".join(part for part in (choices, linked(lines.get(field.name, ""))) if part)
         default = "none" if field.default == "" else f"`{field.default}`"
         rows.append([f"`--{field.name.replace('_', '-')}`", default, meaning])
@@ -345,31 +397,18 @@ def solve(env):
         return {"optimal": round(env.optimal_value(), 6), "random": round(env.random_value(), 6)}
     if hasattr(env, "optimal_return"):
         return {"optimal": env.optimal_return}
-    return {"optimal": [round(shortest_path_return(env, seed), 6) for seed in range(NUM_LAYOUTS)]}
+    try:
+        return {"optimal": [round(shortest_path_return(env, seed), 6) for seed in range(NUM_LAYOUTS)]}
+    except ValueError as error:
+        print(f"no exact return of {env.spec.id}: {error}")
+        return {}
 
 
 def shortest_path_return(env, seed):
-    """Minigrid's reward after the fewest steps from this seed's start to the goal."""
+    """The return of the fewest actions that lead from this seed's start to a reward."""
     env.reset(seed=seed)
-    steps = fewest_steps(env.get_state())
-    return 1.0 - 0.9 * steps / env.time_limit if steps <= env.time_limit else 0.0
-
-
-def fewest_steps(state):
-    """Turns and moves from a gridworld's pose to its goal: breadth-first search over (row, col, direction)."""
-    start = int(state["row"]), int(state["col"]), int(state["direction"])
-    distances, queue = {start: 0}, [start]
-    for row, col, direction in queue:
-        if state["grid"][row, col] == GREEN_GOAL:
-            return distances[row, col, direction]
-        down, right = ((0, 1), (1, 0), (0, -1), (-1, 0))[direction]
-        ahead = row + down, col + right, direction
-        turns = [(row, col, (direction + turn) % 4) for turn in (1, 3)]
-        for pose in turns if state["grid"][ahead[:2]] == GREY_WALL else [ahead, *turns]:
-            if pose not in distances:
-                distances[pose] = distances[row, col, direction] + 1
-                queue.append(pose)
-    raise ValueError(f"no way leads to the goal from {start}")
+    path = env.shortest_path(max_states=MAX_STATES)
+    return 0.0 if path is None or len(path) > env.time_limit else sum(env.step(action)[1] for action in path)
 
 
 def measure_scores():

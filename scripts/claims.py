@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from explore_gym.agents.common.errors import UsageError
-from explore_gym.agents.common.statistics import bootstrap_iqm, interval, iqm
+from explore_gym.agents.common.statistics import REPLICAS, bootstrap_iqm, interval, iqm
 
 ROOT = Path(__file__).resolve().parents[1]
 RELATIONS = {">=": operator.ge, "<=": operator.le}
+STATISTICS = {"iqm": "", "mean": "mean ", "lowest": "lowest ", "highest": "highest "}  # over seeds -> how a sentence says it
+CURVE_POINTS = 100
 ROW_KEYS = {"arm", "seed", "command", "metrics", "curves", "seconds", "versions", "finished"}
 SECTION = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -46,16 +48,31 @@ class Arm:
 
 @dataclass(frozen=True)
 class Inequality:
-    """IQM(metric, left) relation factor * IQM(metric, right) + offset at a checkpoint."""
+    """IQM(metric, left) relation factor * IQM(metric, right) + offset at a checkpoint.
+
+    Without a right arm the right side is the offset. Where left is a list of arms, the left side is Spearman's rank
+    correlation of their values with their order.
+    """
 
     metric: str
     at: str
-    left: str
+    left: str | list[str]
     relation: str
-    right: str
+    right: str = ""
+    statistic: str = "iqm"  # over seeds, of both sides
+    right_statistic: str = ""  # of the right side, where it is another
     factor: float = 1.0
     offset: float = 0.0
     separate_intervals: bool = False  # the two sides' intervals must lie apart, too
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """The statistics of the two sides."""
+        return self.statistic, self.right_statistic or self.statistic
+
+    @property
+    def arms(self) -> list[str]:
+        return [*([self.left] if isinstance(self.left, str) else self.left), *([self.right] if self.right else [])]
 
 
 @dataclass(frozen=True)
@@ -74,6 +91,7 @@ class Claim:
     tables: dict[str, list[str]]  # name -> arms
     figures: dict[str, dict]
     inequalities: tuple[Inequality, ...]
+    log_steps: bool  # learning curves on a logarithmic scale of steps
     snapshot: str  # array file of a run directory that is kept for seed 1; "" for none
     folder: Path  # of results, figures and page
     template: Path  # page whose marked sections are filled in
@@ -84,6 +102,12 @@ class Claim:
 
     def command(self, arm: str, seed: int) -> str:
         return shlex.join(["python", self.script, *self.arms[arm].arguments(seed)])
+
+    def curve_steps(self, end: int) -> list[int]:
+        """The steps at which learning curves are kept, up to `end`."""
+        if self.log_steps:
+            return sorted({round(end ** (point / CURVE_POINTS)) for point in range(1, CURVE_POINTS + 1)})
+        return [end * point // CURVE_POINTS for point in range(1, CURVE_POINTS + 1)]
 
     def required(self) -> list[tuple[str, int]]:
         """(arm, seed) of every run the verdict stands on, seeds in the outer loop."""
@@ -123,6 +147,7 @@ def read_claim(slug: str, papers: Path, quick_folder: Path | None = None) -> Cla
             tables=data["tables"],
             figures=data["figures"],
             inequalities=tuple(Inequality(**item) for item in data["inequalities"]),
+            log_steps=data.get("log_steps", False),
             snapshot=data.get("snapshot", ""),
             folder=quick_folder or path.parent,
             template=path.parent / "index.md",
@@ -146,9 +171,10 @@ def check_names(claim: Claim, path: Path) -> None:
     known("metric", [*claim.curves, *(i.metric for i in claim.inequalities), *(m for m, _ in claim.columns)], claim.metrics)
     known("checkpoint", [*(i.at for i in claim.inequalities), *(at for _, at in claim.columns)], claim.checkpoints)
     required = [name for name, arm in claim.arms.items() if not arm.optional]
-    known("required arm", [x for i in claim.inequalities for x in (i.left, i.right)], required)
+    known("required arm", [arm for i in claim.inequalities for arm in i.arms], required)
     known("arm", [name for names in claim.tables.values() for name in names], claim.arms)
     known("relation", [i.relation for i in claim.inequalities], RELATIONS)
+    known("statistic", [x for i in claim.inequalities for x in i.sides], STATISTICS)
     for arm in claim.arms.values():
         if "total-timesteps" not in arm.flags:
             raise UsageError(f"{path}: arm {arm.name!r} has no flag total-timesteps")
@@ -189,34 +215,77 @@ def read_results(claim: Claim) -> Rows:
     return rows
 
 
+def number(x: float) -> str:
+    """Three digits, or all of those before the point."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """IQM over seeds with its 95 % bootstrap interval."""
+    """IQM, mean, lowest or highest over seeds with its 95 % bootstrap interval."""
 
     scores: tuple[float, ...]
     key: str  # seeds the bootstrap: the same sample has the same interval everywhere, different arms draw independently
+    statistic: str = "iqm"
 
     @property
     def value(self) -> float:
-        return float(iqm(self.scores))
+        return float({"iqm": iqm, "mean": np.mean, "lowest": np.min, "highest": np.max}[self.statistic](self.scores))
 
     @cached_property
     def replicas(self) -> np.ndarray:
-        return bootstrap_iqm(self.scores, np.random.default_rng(zlib.crc32(self.key.encode())))
+        rng = np.random.default_rng(zlib.crc32(self.key.encode()))
+        if self.statistic == "iqm":
+            return bootstrap_iqm(self.scores, rng)
+        drawn = np.array(self.scores)[rng.integers(len(self.scores), size=(REPLICAS, len(self.scores)))]
+        return {"mean": np.mean, "lowest": np.min, "highest": np.max}[self.statistic](drawn, axis=1)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         return interval(self.replicas)
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.interval[0]:.3g}, {self.interval[1]:.3g}]"
+        return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
 
 
-def estimate(claim: Claim, rows: Rows, arm: str, metric: str, at: str) -> Estimate | None:
+@dataclass(frozen=True)
+class Trend:
+    """Spearman's rank correlation of estimates with their order, from -1 to 1, with its 95 % bootstrap interval."""
+
+    estimates: tuple[Estimate, ...]
+
+    @property
+    def value(self) -> float:
+        return float(order_correlation(np.array([x.value for x in self.estimates])))
+
+    @cached_property
+    def replicas(self) -> np.ndarray:
+        return order_correlation(np.stack([x.replicas for x in self.estimates], -1))
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        return interval(self.replicas)
+
+    def __str__(self) -> str:
+        return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
+
+
+def order_correlation(x: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of x (..., n) with 0..n-1, ties averaged; 0 where all are equal. Shape (...)."""
+    below = (x[..., :, None] > x[..., None, :]).sum(-1)
+    equal = (x[..., :, None] == x[..., None, :]).sum(-1)
+    ranks = below + (equal - 1) / 2
+    order = np.arange(x.shape[-1])
+    ranks, order = ranks - ranks.mean(-1, keepdims=True), order - order.mean()
+    norm = np.sqrt((ranks**2).sum(-1) * (order**2).sum())
+    return (ranks * order).sum(-1) / np.where(norm == 0, 1.0, norm)
+
+
+def estimate(claim: Claim, rows: Rows, arm: str, metric: str, at: str, statistic: str = "iqm") -> Estimate | None:
     """None where no stored run of the arm has the metric at that checkpoint."""
     stored = [rows[arm, seed] for seed in range(1, claim.arms[arm].seeds + 1) if (arm, seed) in rows]
     scores = [row["metrics"][at][metric] for row in stored if metric in row["metrics"].get(at, {})]
-    return Estimate(tuple(scores), f"{arm} {metric} {at}") if scores else None
+    return Estimate(tuple(scores), f"{arm} {metric} {at}", statistic) if scores else None
 
 
 @dataclass(frozen=True)
@@ -224,47 +293,62 @@ class Finding:
     """What the stored runs say about one inequality; margin > 0 means that it holds by that much."""
 
     sentence: str
-    left: Estimate | None
-    right: Estimate | None
+    left: Estimate | Trend | None
+    right: Estimate | None  # None as well where the right side is a number
     margin: float
     margin_interval: tuple[float, float]
     status: str  # "holds", "fails" or "incomplete": runs are missing
 
     @property
     def numbers(self) -> str:
-        if not self.left or not self.right:
+        if math.isnan(self.margin):
             return "no runs of an arm"
         low, high = self.margin_interval
-        return f"{self.left} against {self.right}, margin {self.margin:.3g} [{low:.3g}, {high:.3g}]"
+        against = f" against {self.right}" if self.right else ""
+        return f"{self.left}{against}, margin {number(self.margin)} [{number(low)}, {number(high)}]"
 
 
 def evaluate(claim: Claim, rows: Rows, item: Inequality) -> Finding:
     """Recomputes one inequality from the stored runs."""
-    left = estimate(claim, rows, item.left, item.metric, item.at)
-    right = estimate(claim, rows, item.right, item.metric, item.at)
+    statistic, right_statistic = item.sides
+    estimates = {arm: estimate(claim, rows, arm, item.metric, item.at, statistic) for arm in item.arms}
+    found = {arm: x for arm, x in estimates.items() if x}
+    left: Estimate | Trend | None
+    if isinstance(item.left, str):
+        left = found.get(item.left)
+    else:
+        left = Trend(tuple(found[arm] for arm in item.left)) if found.keys() >= set(item.left) else None
+    right = estimate(claim, rows, item.right, item.metric, item.at, right_statistic) if item.right else None
     sentence = describe(claim, item)
-    if not left or not right:
+    if not left or (item.right and not right):
         return Finding(sentence, left, right, math.nan, (math.nan, math.nan), "incomplete")
     sign = 1 if item.relation == ">=" else -1
-    margin = sign * (left.value - item.factor * right.value - item.offset)
-    margins = sign * (left.replicas - item.factor * right.replicas - item.offset)
-    holds = RELATIONS[item.relation](left.value, item.factor * right.value + item.offset)
-    if item.separate_intervals:
+    bound, bounds = (right.value, right.replicas) if right else (0.0, np.zeros(1))
+    margin = sign * (left.value - item.factor * bound - item.offset)
+    margins = sign * (left.replicas - item.factor * bounds - item.offset)
+    holds = RELATIONS[item.relation](left.value, item.factor * bound + item.offset)
+    if item.separate_intervals and right:
         above, below = (left, right) if sign > 0 else (right, left)
         holds = holds and above.interval[0] > below.interval[1]
-    whole = all(len(x.scores) == claim.arms[arm].seeds for x, arm in ((left, item.left), (right, item.right)))
+    whole = all(len(x.scores) == claim.arms[arm].seeds for arm, x in found.items())
     status = "incomplete" if not whole else "holds" if holds else "fails"
     return Finding(sentence, left, right, margin, interval(margins), status)
 
 
 def describe(claim: Claim, item: Inequality) -> str:
-    label = claim.metrics[item.metric]["label"]
+    name, right_name = (STATISTICS[x] + claim.metrics[item.metric]["label"] for x in item.sides)
     factor = f"{item.factor:g} × " if item.factor != 1 else ""
     offset = f" {'+' if item.offset > 0 else '−'} {abs(item.offset):g}" if item.offset else ""
+    right = (
+        f"{factor}{right_name}({claim.arms[item.right].label}){offset}" if item.right else f"{item.offset:g}".replace("-", "−")
+    )
     apart = ", intervals apart" if item.separate_intervals else ""
     relation = {">=": "≥", "<=": "≤"}[item.relation]
-    left, right = claim.arms[item.left].label, claim.arms[item.right].label
-    return f"{label}({left}) {relation} {factor}{label}({right}){offset} at {steps(claim.checkpoints[item.at])}{apart}"
+    if isinstance(item.left, str):
+        left = f"{name}({claim.arms[item.left].label})"
+    else:
+        left = f"Spearman of {name} over ({', '.join(claim.arms[arm].label for arm in item.left)})"
+    return f"{left} {relation} {right} at {steps(claim.checkpoints[item.at])}{apart}"
 
 
 def steps(count: int) -> str:
@@ -321,7 +405,7 @@ def inequality_table(findings: list[Finding]) -> str:
     body = []
     for finding in findings:
         low, high = finding.margin_interval
-        margin = f"{finding.margin:.3g} [{low:.3g}, {high:.3g}]" if finding.left and finding.right else "–"
+        margin = "–" if math.isnan(finding.margin) else f"{number(finding.margin)} [{number(low)}, {number(high)}]"
         sides = ["–" if side is None else str(side) for side in (finding.left, finding.right)]
         body.append([finding.sentence, *sides, margin, f"**{finding.status}**"])
     return markdown_table(["Inequality", "Left arm", "Right arm", "Margin", "Status"], body)
@@ -331,11 +415,15 @@ def result_table(claim: Claim, rows: Rows, arms: list[str]) -> str:
     counts = {name: sum(arm == name for arm, _ in rows) for name in arms}
     if not any(counts.values()):
         return "*No runs of this table are stored.*"
-    header = ["Arm", *(f"{claim.metrics[m]['label']}, {steps(claim.checkpoints[at])}" for m, at in claim.columns), "Seeds"]
+    names = set(arms)
+    columns = [
+        (m, at) for m, at in claim.columns if any(m in x["metrics"].get(at, {}) for (arm, _), x in rows.items() if arm in names)
+    ]
+    header = ["Arm", *(f"{claim.metrics[m]['label']}, {steps(claim.checkpoints[at])}" for m, at in columns), "Seeds"]
     body = []
     for name in filter(counts.get, arms):
         cells = []
-        for metric, at in claim.columns:
+        for metric, at in columns:
             value = estimate(claim, rows, name, metric, at)
             partial = f" (n={len(value.scores)})" if value and len(value.scores) < counts[name] else ""
             cells.append("–" if value is None else f"{value}{partial}")

@@ -49,7 +49,8 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
     arms = [arm for arm in spec["arms"] if any(name == arm for name, _ in rows)]
     if not arms:
         return None
-    figure, axes = panels(len(spec["metrics"]), len(spec["metrics"]), 5.0, 3.6)
+    figure, axes = panels(len(spec["metrics"]), spec.get("columns", len(spec["metrics"])), 5.0, 3.6)
+    unit = 1 if claim.log_steps else 1e6
     for panel, metric in zip(axes, spec["metrics"]):
         for arm in arms:
             steps, scores = stacked_curves(rows, arm, metric)
@@ -59,11 +60,14 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
             rng = np.random.default_rng(0)
             bands = [interval(bootstrap_iqm(column, rng, BAND_REPLICAS)) for column in scores.T]
             label, arm_colour = claim.arms[arm].label, colour(claim, arm)
-            panel.plot(steps / 1e6, iqm(scores, axis=0), style, color=arm_colour, label=label, linewidth=1.6)
-            panel.fill_between(steps / 1e6, *np.transpose(bands), color=arm_colour, alpha=0.18, linewidth=0)
-        panel.set_xlabel("environment steps (millions)")
+            panel.plot(steps / unit, iqm(scores, axis=0), style, color=arm_colour, label=label, linewidth=1.6)
+            panel.fill_between(steps / unit, *np.transpose(bands), color=arm_colour, alpha=0.18, linewidth=0)
+        panel.set_xlabel("environment steps" if claim.log_steps else "environment steps (millions)")
         panel.set_ylabel(claim.metrics[metric]["label"])
-        panel.set_xlim(left=0)
+        if claim.log_steps:
+            panel.set_xscale("log")
+        else:
+            panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)

@@ -1,6 +1,7 @@
 """Record a policy in an environment as a GIF and a PNG (the frame in the middle), both with few colours to keep them small.
 
-Policies: random; optimal, from the exact model that `to_tabular()` gives; or, with --run-dir, the one that a run has trained.
+Policies: random; optimal, a shortest path in a gridworld, elsewhere from the exact model that `to_tabular()` gives; or, with
+--run-dir, the one that a run has trained.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import tyro
 from gymnasium.vector.utils import concatenate, create_empty_array
 from PIL import Image
 
+from explore_gym.envs.gridworlds.grid import DONE, GridEnv
 from explore_gym.scripts.play import make_env
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -69,6 +71,22 @@ class OptimalPolicy:
         q_values = model.R + GAMMA * model.P @ model.optimal_values(GAMMA)
         best = q_values.argmax(1) + self.env.action_space.start
         self.actions = {self.key(state): int(action) for state, action in zip(model.states, best)}
+
+
+class ShortestPath:
+    """The fewest actions to a reward, planned anew when they are used up (a new episode); where no reward is in reach, no-ops.
+
+    Raises:
+        ValueError: steps draw random numbers, or there are too many states.
+    """
+
+    def __init__(self, env):
+        self.env, self.plan = env.unwrapped, []
+
+    def __call__(self, obs):
+        if not self.plan:
+            self.plan = self.env.shortest_path() or [DONE]
+        return self.plan.pop(0)
 
 
 class TrainedPolicy:
@@ -133,7 +151,8 @@ def run(args):
     if args.run_dir is not None:
         policy = TrainedPolicy(env, args.run_dir)
     else:
-        policy = OptimalPolicy(env) if args.policy == "optimal" else RandomPolicy(env, args.seed)
+        optimal = ShortestPath if isinstance(env.unwrapped, GridEnv) else OptimalPolicy
+        policy = optimal(env) if args.policy == "optimal" else RandomPolicy(env, args.seed)
     out = args.out or PICTURES / env_id.split("/")[-1]
     return save(record(env, policy, args.steps, args.seed), out, args.fps, args.scale)
 

@@ -34,7 +34,6 @@ import explore_gym
 from explore_gym.agents.common import UsageError, read_metrics
 from explore_gym.scripts.claims import ROOT, Claim, Rows, evaluate, read_claim, read_results, verdict, write_page
 
-CURVE_POINTS = 100
 TAIL_LINES = 15
 SINGLE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "VECLIB_MAXIMUM")}
 
@@ -70,6 +69,11 @@ class Job:
         return (self.dir / "summary.json").exists()
 
     @property
+    def exit_code(self) -> int | None:
+        """What is known of a run whose process isn't ours; None: it was cut off."""
+        return 0 if self.finished else None
+
+    @property
     def step(self) -> int:
         """Environment steps of the newest complete row of metrics."""
         path = self.dir / "metrics.jsonl"
@@ -81,7 +85,7 @@ class Job:
         return json.loads(lines[-1])["step"] if lines and lines[-1].startswith(b"{") else 0
 
     def tail(self) -> str:
-        lines = self.file("log").read_text(errors="replace").splitlines()
+        lines = self.file("log").read_text(errors="replace").splitlines() if self.file("log").exists() else []
         return "\n".join(f"    {line}" for line in lines[-TAIL_LINES:])
 
 
@@ -92,22 +96,28 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def launch(claim: Claim, job: Job) -> subprocess.Popen | None:
-    """Starts a run; None if it is still going on, started by a reproduce.py that was killed or runs beside this one.
+class Process(subprocess.Popen):
+    """A process whose signals reach its children too."""
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.killpg(self.pid, number)
+
+
+def launch(job: Job, command: list[str], cwd: Path) -> Process | None:
+    """Starts a run; None if it is still going on, started by a program that was killed or runs beside this one.
 
     The process inherits a locked file, and the system frees the lock when it ends, however it ends.
     """
     job.dir.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / claim.script), *claim.arms[job.arm].arguments(job.seed)]
-    command += ["--run-dir", str(job.dir), "--resume", "--quiet"]
     with open(job.file("lock"), "a") as lock, open(job.file("log"), "a") as log:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        return subprocess.Popen(
+        return Process(
             command,
-            cwd=ROOT,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -162,7 +172,7 @@ def harvest(claim: Claim, job: Job) -> dict:
             end = checkpoint
     if not any(metrics.values()):
         raise UsageError(f"{job.dir / 'metrics.jsonl'} has none of {', '.join(claim.metrics)} at a checkpoint of the claim")
-    steps = [end * point // CURVE_POINTS for point in range(1, CURVE_POINTS + 1)]
+    steps = claim.curve_steps(end)
     curves: dict[str, list] = {"step": steps}
     for key in claim.curves:
         window = claim.metrics[key].get("window", 0)
@@ -213,11 +223,26 @@ def store(claim: Claim, runs: Path, rows: list[dict]) -> int:
 
 
 class Scheduler:
-    """Keeps `jobs` runs going until every wanted run is stored, has failed or was stopped."""
+    """Keeps `jobs` runs going until every run of the queue is kept, has failed or was stopped.
 
-    def __init__(self, claim: Claim, queue: list[Job], jobs: int, say: Callable[[str], None]):
-        self.claim, self.queue, self.num_jobs, self.say = claim, queue, jobs, say
-        self.running: dict[Job, subprocess.Popen | None] = {}  # None: a process that is not ours
+    Args:
+        queue: runs to do, in this order.
+        jobs: runs at the same time.
+        say: prints a line.
+        start: starts a run; None if it is still going on in a process that is not ours.
+        keep: takes over a finished run; UsageError if that is not possible.
+    """
+
+    def __init__(
+        self,
+        queue: list[Job],
+        jobs: int,
+        say: Callable[[str], None],
+        start: Callable[[Job], Process | None],
+        keep: Callable[[Job], None],
+    ):
+        self.queue, self.num_jobs, self.say, self.start, self.keep = queue, jobs, say, start, keep
+        self.running: dict[Job, Process | None] = {}  # None: a process that is not ours
         self.failed: dict[Job, str] = {}
         self.started = time.monotonic()
 
@@ -230,29 +255,28 @@ class Scheduler:
                 self.collect(job, process)
         while self.queue and len(self.running) < self.num_jobs:
             job = self.queue.pop(0)
-            if job.finished and not (job.file("lock").exists() and is_locked(job)):
+            if job.exit_code is not None and not (job.file("lock").exists() and is_locked(job)):
                 self.collect(job, None)
                 continue
-            self.running[job] = launch(self.claim, job)
+            self.running[job] = self.start(job)
             where = "started" if self.running[job] else "goes on in a process from before"
             self.say(f"{job.arm} seed {job.seed} {where}")
         return bool(self.running)
 
-    def collect(self, job: Job, process: subprocess.Popen | None) -> None:
-        code = process.returncode if process else 0
-        if job.finished and code == 0:
+    def collect(self, job: Job, process: Process | None) -> None:
+        code = process.returncode if process else job.exit_code
+        if code is None:
+            self.queue.insert(0, job)  # the other program's run stopped half-way: go on with it here
+        elif job.finished and code == 0:
             try:
-                row = harvest(self.claim, job)
+                self.keep(job)
             except UsageError as error:
                 self.fail(job, f"cannot be stored: {error}")
                 return
-            keep_snapshot(self.claim, job)
-            store(self.claim, job.dir.parent.parent, [row])
             self.say(f"{job.arm} seed {job.seed} stored")
-        elif process is None:
-            self.queue.insert(0, job)  # the other program's run stopped half-way: go on with it here
-        elif code < 0 or code == 130:
-            self.fail(job, f"was stopped by signal {abs(code)}, the next start goes on from its checkpoint")
+        elif code < 0 or code > 128:
+            number = -code if code < 0 else code - 128
+            self.fail(job, f"was stopped by signal {number}, the next start goes on from its checkpoint")
         else:
             reason = f"failed with exit code {code}" if code else "ended without a summary.json"
             job.file("failed").write_text(reason + "\n")
@@ -276,9 +300,9 @@ class Scheduler:
                 process.wait()
 
 
-def progress_table(scheduler: Scheduler, wanted: list[Job]) -> Table:
+def progress_table(claim: Claim, scheduler: Scheduler, wanted: list[Job]) -> Table:
     """Arms down, seeds across; a running cell shows how far it is."""
-    claim, marks = scheduler.claim, {}
+    marks = {}
     to_do, steps_left = 0, 0.0
     for job in wanted:
         total = claim.arms[job.arm].flags["total-timesteps"]
@@ -330,34 +354,59 @@ def run_missing(claim: Claim, args: Args, runs: Path, console: Console) -> int:
     wanted = wanted_jobs(claim, args, runs)
     stored = read_results(claim)
     queue = [job for job in wanted if (job.arm, job.seed) not in stored]
-    skipped = []
-    for job in list(queue):
-        if job.file("failed").exists() and not args.retry_failed:
-            queue.remove(job)
-            skipped.append(job)
-        elif job.file("failed").exists():
+    skipped = drop_failed(queue, args.retry_failed)
+
+    def start(job: Job) -> Process | None:
+        command = [sys.executable, str(ROOT / claim.script), *claim.arms[job.arm].arguments(job.seed)]
+        return launch(job, [*command, "--run-dir", str(job.dir), "--resume", "--quiet"], ROOT)
+
+    def keep(job: Job) -> None:
+        row = harvest(claim, job)
+        keep_snapshot(claim, job)
+        store(claim, runs, [row])
+
+    scheduler = Scheduler(queue, args.jobs, sayer(console), start, keep)
+    report_skipped(scheduler, skipped)
+    watch(scheduler, console, lambda: progress_table(claim, scheduler, wanted))
+    return len(scheduler.failed)
+
+
+def drop_failed(queue: list[Job], retry: bool) -> list[Job]:
+    """Takes runs that failed before out of the queue and returns them; with `retry` it forgets their failure instead."""
+    failed = [job for job in queue if job.file("failed").exists()]
+    if retry:
+        for job in failed:
             remove_run(job)
-    live = Live(console=console, refresh_per_second=1) if console.is_terminal else None
+        return []
+    queue[:] = [job for job in queue if job not in failed]
+    return failed
 
-    def say(text: str) -> None:
-        console.print(f"{datetime.now():%H:%M:%S} {text}", markup=False, highlight=False, soft_wrap=True)
 
-    scheduler = Scheduler(claim, queue, args.jobs, say)
+def report_skipped(scheduler: Scheduler, skipped: list[Job]) -> None:
     for job in skipped:
         scheduler.fail(job, f"{job.file('failed').read_text().strip()} before, --retry-failed starts it again")
+
+
+def sayer(console: Console) -> Callable[[str], None]:
+    """A function that prints a line with the time of day."""
+    return lambda text: console.print(f"{datetime.now():%H:%M:%S} {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def watch(scheduler: Scheduler, console: Console, table: Callable[[], Table]) -> None:
+    """Runs the scheduler to its end, on a terminal below a live table; however this ends, its runs are stopped in order."""
+    live = Live(console=console, refresh_per_second=1) if console.is_terminal else None
     if live:
         live.start()
     try:
         while scheduler.tick():
             if live:
-                live.update(progress_table(scheduler, wanted))
+                live.update(table())
             time.sleep(0.2)
     finally:
         scheduler.stop()
         if live:
-            live.update(progress_table(scheduler, wanted))
+            live.update(table())
             live.stop()
-    return len(scheduler.failed)
 
 
 def remove_run(job: Job) -> None:
@@ -365,8 +414,8 @@ def remove_run(job: Job) -> None:
     if job.file("lock").exists() and is_locked(job):
         raise UsageError(f"{job.arm} seed {job.seed} is still running, it cannot be started again")
     shutil.rmtree(job.dir, ignore_errors=True)
-    job.file("log").unlink(missing_ok=True)
-    job.file("failed").unlink()
+    for ending in ("log", "exit", "failed"):
+        job.file(ending).unlink(missing_ok=True)
 
 
 def check(claim: Claim, rows: Rows) -> bool:

@@ -36,9 +36,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS
 
-FULL_OUT = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
+STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
 IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
 PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool", "stable_baselines3", "torch")
 MIN_CHUNK = 0.01  # s
@@ -71,10 +71,12 @@ class Args:
     copy: bool = True  # fresh arrays from every call
     num_threads: int = 1
     compare: bool = False  # instead of the table of ids: peers on the same task
+    envpool: bool = False  # instead of the table of ids: EnvPool on every task of Minigrid that both have
     train: bool = False  # instead of the table of ids: PPO against stable-baselines3's
     train_steps: int = 98_304  # environment steps of one training run: 6 iterations
-    full: bool = False  # all three parts
-    out: Path | None = None  # JSON file; default: docs/benchmarks/throughput.json if --full, else none
+    full: bool = False  # all parts
+    store: bool = False  # put what is measured in the place of its part of docs/benchmarks/throughput.json
+    out: Path | None = None  # the same with another JSON file
 
     def __post_init__(self):
         for name in ("seconds", "rounds", "num_threads", "train_steps"):
@@ -141,7 +143,7 @@ def batch(envs, actions, num_envs, period=1):
     return Contestant(play, actions, num_envs, period)
 
 
-def ours(env_id, num_envs, args):
+def ours(env_id, num_envs, args, whole_episodes=True):
     if num_envs == 1:
         env = gym.make(env_id, disable_env_checker=True)
         return single(env, (env.unwrapped.time_limit or 0) + 1)
@@ -149,7 +151,7 @@ def ours(env_id, num_envs, args):
     envs.reset(seed=0)
     envs.action_space.seed(0)
     actions = [envs.action_space.sample() for _ in range(NUM_ACTIONS)]
-    return batch(envs, actions, num_envs, (envs.env.time_limit or 0) + 1)
+    return batch(envs, actions, num_envs, (envs.env.time_limit or 0) + 1 if whole_episodes else 1)
 
 
 def minigrid_single():
@@ -178,12 +180,20 @@ def minigrid_dummy():
     return batch(envs, four_rooms_actions(SYNC_BATCH), SYNC_BATCH, EPISODE)
 
 
-def envpool_four_rooms():
+def envpool_minigrid(name, period):
     import envpool
 
-    envs = envpool.make_gymnasium("MiniGrid-FourRooms-v0", num_envs=BATCH, num_threads=1, seed=0)
+    envs = envpool.make_gymnasium(f"MiniGrid-{name}", num_envs=BATCH, num_threads=1, seed=0)
     envs.reset()
-    return batch(envs, four_rooms_actions(BATCH), BATCH, EPISODE)
+    return batch(envs, four_rooms_actions(BATCH), BATCH, period)
+
+
+def shared_tasks():
+    """The ids without namespace that EnvPool has of Minigrid too."""
+    import envpool
+
+    theirs = {name.removeprefix("MiniGrid-") for name in envpool.list_all_envs() if name.startswith("MiniGrid-")}
+    return [name for name in (*ENVIRONMENTS, *VARIANTS) if name in theirs]
 
 
 def four_rooms_actions(num_envs):
@@ -231,7 +241,7 @@ def pointer(array):
 
 # ours: id and number of environments; the peer; the ratio ours / theirs aimed at
 COMPARISONS = (
-    ("Explore/FourRooms-v0", BATCH, "EnvPool", envpool_four_rooms, 30.0),
+    ("Explore/FourRooms-v0", BATCH, "EnvPool", lambda: envpool_minigrid("FourRooms-v0", EPISODE), 30.0),
     ("Explore/FourRooms-v0", BATCH, "Minigrid, single", minigrid_single, 1000.0),
     ("Explore/FourRooms-v0", BATCH, "Minigrid, SyncVectorEnv", minigrid_sync, None),
     ("Explore/FourRooms-v0", BATCH, "Minigrid, DummyVecEnv", minigrid_dummy, None),
@@ -247,27 +257,26 @@ TRAININGS = (
 
 
 class Report:
-    """The rows measured so far; the file, if there is one, is rewritten after each of them."""
+    """The rows measured so far, by part; the file, if there is one, is rewritten after each of them and keeps its other parts."""
 
     def __init__(self, path, args):
-        self.path = path
-        self.content = {
-            "machine": machine(),
-            "command": shlex.join(["python", *sys.argv]),
-            "settings": {key: getattr(args, key) for key in ("seconds", "rounds", "copy", "num_threads")},
-            "rows": [],
-        }
+        self.path, self.settings = path, {key: getattr(args, key) for key in ("seconds", "rounds", "copy", "num_threads")}
+        self.parts = {}  # those of this run
+        self.others = json.loads(path.read_text()) if path is not None and path.exists() else {}
 
     def add(self, part, **row):
-        self.content["rows"].append({"part": part, **row, "load": os.getloadavg()[0]})
+        if part not in self.parts:
+            command = shlex.join(["python", *sys.argv])
+            self.parts[part] = {"machine": machine(), "command": command, "settings": self.settings, "rows": []}
+        self.parts[part]["rows"].append({**row, "load": os.getloadavg()[0]})
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_name(self.path.name + ".tmp")
-            temporary.write_text(json.dumps(self.content, indent=1) + "\n")
+            temporary.write_text(json.dumps({**self.others, **self.parts}, indent=1) + "\n")
             os.replace(temporary, self.path)
 
     def rows(self, part):
-        return [row for row in self.content["rows"] if row["part"] == part]
+        return self.parts[part]["rows"] if part in self.parts else []
 
 
 def machine():
@@ -308,6 +317,15 @@ def compare(args, report):
             continue
         speeds = alternate(ours(env_id, num_envs, args), peer, args.rounds, args.seconds)
         report.add("compare", **row, peer_num_envs=peer.num_envs, **ratios(speeds))
+
+
+def compare_envpool(args, report):
+    """Every task of Minigrid that EnvPool has too. Episodes are seldom whole, some last thousands of steps."""
+    for name in shared_tasks():
+        theirs, mine = envpool_minigrid(name, 1), ours(f"{NAMESPACE}/{name}", BATCH, args, whole_episodes=False)
+        speeds = alternate(mine, theirs, args.rounds, args.seconds)
+        row = dict(id=f"{NAMESPACE}/{name}", num_envs=BATCH, peer="EnvPool", peer_num_envs=BATCH, goal=15.0)
+        report.add("envpool", **row, **ratios(speeds))
 
 
 def alternate(first, second, rounds, seconds):
@@ -483,13 +501,16 @@ def run(args):
     console = Console()
     if not console.is_terminal:
         console.width = 140
-    report = Report(args.out or (FULL_OUT if args.full else None), args)
-    if args.full or not (args.compare or args.train):
+    report = Report(args.out or (STORED if args.store else None), args)
+    if args.full or not (args.compare or args.envpool or args.train):
         measure_ids(args, report)
         console.print(table_of_ids(report.rows("ids")))
     if args.full or args.compare:
         compare(args, report)
         console.print(table_of_ratios(report.rows("compare"), "steps/s beside peers"))
+    if args.full or args.envpool:
+        compare_envpool(args, report)
+        console.print(table_of_ratios(report.rows("envpool"), "steps/s beside EnvPool"))
     if args.full or args.train:
         train(args, report)
         console.print(table_of_ratios(report.rows("train"), "PPO training, steps/s"))

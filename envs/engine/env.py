@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from explore_gym.envs.engine.kernels import Loops, Record, record_of
+from explore_gym.envs.engine.planning import shortest_path
 from explore_gym.envs.engine.random import initial_words
 from explore_gym.envs.engine.tabular import TabularModel, enumerate_model
 
@@ -167,6 +168,15 @@ class KernelEnv(gym.Env):
         """
         self._check_started("to_tabular")
         return enumerate_model(self, self._state[0], max_states)
+
+    def shortest_path(self, max_states: int = 1_000_000) -> list[int] | None:
+        """The fewest actions from the current state to a positive reward, None if there is no way; see `planning`.
+
+        Raises:
+            ValueError: the actions aren't Discrete, a step draws random numbers, or there are more than max_states states.
+        """
+        self._check_started("shortest_path")
+        return shortest_path(self, max_states)
 
     def render_state(self, state: np.void) -> Any:
         """Draw one record as `render_mode` says."""
@@ -403,4 +413,4 @@ def check_keywords(cls, kwargs):
     unknown = sorted(kwargs.keys() - parameters.keys())
     if unknown and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         expected = ", ".join(name for name in parameters if name != "self")
-        raise TypeError(f"{cls.__name__} has no argument {unknown[0]!r} (expected one of {expected})")
+        raise TypeError(f"{cls.__name__} got an unexpected keyword argument {unknown[0]!r} (expected one of {expected})")

@@ -10,6 +10,7 @@ import numpy as np
 
 from explore_gym.envs.engine import random
 from explore_gym.envs.engine.kernels import Record, rebuild
+from explore_gym.envs.tabular import solvers
 
 MAX_BYTES = 2**30  # of the transition array
 
@@ -36,15 +37,9 @@ class TabularModel:
         Raises:
             RuntimeError: the values haven't converged after max_sweeps, as happens with gamma = 1 and no end in reach.
         """
-        values = np.zeros(len(self.R))
-        for _ in range(max_sweeps if horizon is None else horizon):
-            new = (self.R + gamma * self.P @ values).max(1)
-            if horizon is None and np.abs(new - values).max() < tolerance:
-                return new
-            values = new
-        if horizon is None:
-            raise RuntimeError(f"value iteration hasn't reached tolerance {tolerance} in {max_sweeps} sweeps")
-        return values
+        if horizon is not None:
+            return solvers.finite_horizon(self.P, self.R, horizon, gamma)[0][0]
+        return solvers.value_iteration(self.P, self.R, gamma, tolerance, max_sweeps)[0]
 
 
 class Outcomes:

@@ -5,14 +5,14 @@ Observation: dict of "image", uint8 (7, 7, 3): object, colour and state of the c
 Action:      Discrete(7): 0 turn left, 1 turn right, 2 forward; 3 pick up, 4 drop, 5 toggle and 6 done do nothing here.
 Reward:      1 - 0.9 t / max_steps on reaching the goal at step t; otherwise 0.
 Terminates:  on the goal.  Truncates: after max_steps (100).
-Info:        cell (row * size + col), visited (distinct cells in this episode), coverage (visited / cells one can stand on),
-             success, context (index of the layout, -1 if it is drawn afresh).
+Info:        cell (row * size + col), visited (distinct cells in this episode), first_visit (step that reached this cell first),
+             coverage (visited / cells one can stand on), success, context (index of the layout, -1 if it is drawn afresh).
 Contexts:    num_contexts=K draws each episode from K fixed ones, walls, goal and start all included: episode k of layout_seed.
 Source:      Sutton, Precup and Singh, "Between MDPs and semi-MDPs" (1999); `FourRoomsEnv` of Minigrid, from which it departs in
              one law only: with a fixed goal the agent never starts on it. Contexts: Henaff et al. (2023, arXiv:2306.03236).
 """
 
-from explore_gym.envs.engine import kernel, randint, seed_stream, vectorize
+from explore_gym.envs.engine import kernel, randint, vectorize
 from explore_gym.envs.gridworlds.grid import (
     EMPTY,
     GREEN_GOAL,
@@ -20,37 +20,25 @@ from explore_gym.envs.gridworlds.grid import (
     GridEnv,
     act,
     arrive,
+    begin,
     check_integer,
-    clear,
+    finish,
     grid_state,
     horizontal_wall,
+    inform,
     observe,
     place,
     place_agent,
     room,
     vertical_wall,
-    visit,
 )
 
 
 @kernel
 def reset(params, state):
-    state.context = -1
-    if params.num_contexts == 0:
-        lay_out(params, state)
-    else:
-        state.context = randint(state, params.num_contexts)
-        word = state.rng  # the context has a stream of its own
-        seed_stream(state, params.layout_seed, state.context)
-        lay_out(params, state)
-        state.rng = word
-
-
-@kernel
-def lay_out(params, state):
+    word = begin(params, state)
     size = state.grid.shape[0]
     half = size // 2
-    clear(state)
     room(state, 0, 0, size, size)
     vertical_wall(state, 0, half, size)
     horizontal_wall(state, half, 0, size)
@@ -65,21 +53,12 @@ def lay_out(params, state):
         place_agent(state, 0, 0, size, size)
     if params.goal_row == 0:
         place(state, GREEN_GOAL, 0, 0, size, size)
-    visit(state)
+    finish(state, word)
 
 
 @kernel
 def step(params, state, action):
     return arrive(params, state, act(state, action))
-
-
-@kernel
-def inform(params, state, info):
-    info.cell = state.row * state.grid.shape[1] + state.col
-    info.visited = state.visited
-    info.coverage = state.visited / params.walkable
-    info.success = state.success
-    info.context = state.context
 
 
 class FourRooms(GridEnv):
@@ -88,17 +67,14 @@ class FourRooms(GridEnv):
     Args:
         size: cells along each side, outer walls included; odd, in [5, 255].
         max_steps: time limit in steps.
-        num_contexts: number of distinct episodes (walls, goal and start); None draws each one afresh.
-        layout_seed: selects the set of contexts; only with num_contexts.
         agent_pos, goal_pos: fixed positions (column, row) inside a room, as in Minigrid; None draws them at random.
-        agent_view_size, see_through_walls, observation: as in `GridEnv`.
+        num_contexts, layout_seed, agent_view_size, see_through_walls, observation: as in `GridEnv`.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     dynamics = (reset, step, observe, inform)
-    untracked = (*GridEnv.untracked, "context")
 
     def __init__(
         self,
@@ -115,26 +91,21 @@ class FourRooms(GridEnv):
         max_episode_steps=None,
     ):
         check_integer("size", size, 5, MAX_SIZE, odd=True)
-        check_integer("layout_seed", layout_seed, 0, 2**63 - 1)
-        if num_contexts is not None:
-            check_integer("num_contexts", num_contexts, 1, 2**31 - 1)
         agent_col, agent_row = check_position("agent_pos", agent_pos, size)
         goal_col, goal_row = check_position("goal_pos", goal_pos, size)
         if agent_pos is not None and (agent_col, agent_row) == (goal_col, goal_row):
             raise ValueError(f"agent_pos and goal_pos must differ, got {agent_pos!r} for both")
         super().__init__(
-            state=grid_state(size, size, agent_view_size, context="i4"),
+            state=grid_state(size, size, agent_view_size),
             params=dict(
-                num_contexts=num_contexts or 0,
-                layout_seed=layout_seed,
                 agent_row=agent_row,
                 agent_col=agent_col,
                 goal_row=goal_row,
                 goal_col=goal_col,
-                walkable=(size - 3) ** 2 + 4,
             ),
             missions=("reach the goal",),
-            info=dict(cell=int, visited=int, coverage=float, success=bool, context=int),
+            num_contexts=num_contexts,
+            layout_seed=layout_seed,
             max_steps=max_steps,
             agent_view_size=agent_view_size,
             see_through_walls=see_through_walls,

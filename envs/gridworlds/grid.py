@@ -3,21 +3,24 @@
 A cell is one uint16: object (bits 0-3), colour (4-6) and state (7-8) with Minigrid's numbers, a box's contents (object 9-10,
 colour 11-13), and whether it blocks the sight (15). Positions are (row, col), Minigrid's (y, x). A layout is drawn like this:
 
-    clear(state)                                       # an empty grid
+    word = begin(params, state)                        # an empty grid; the random stream of the context, if there are any
     room(state, 0, 0, 9, 9)                            # walls around
     vertical_wall(state, 0, 4, 9)
     state.grid[3, 4] = cell(DOOR, YELLOW, LOCKED)
     place(state, cell(KEY, YELLOW), 0, 0, 9, 4)        # at random, to the left of the wall
     place_agent(state, 0, 0, 9, 4)
-    visit(state)
+    finish(state, word)
 
 Source: Chevalier-Boisvert et al., "Minigrid & Miniworld" (NeurIPS 2023), whose package is the reference in our tests.
 """
 
+import functools
+
 import numpy as np
 from gymnasium import spaces
 
-from explore_gym.envs.engine import KernelEnv, kernel, randint, state_dtype
+from explore_gym.envs.engine import KernelEnv, kernel, randint, seed_stream, state_dtype
+from explore_gym.envs.engine.random import GAMMA, mix
 
 UNSEEN, EMPTY, WALL, FLOOR, DOOR, KEY, BALL, BOX, GOAL, LAVA, AGENT = range(11)
 RED, GREEN, BLUE, PURPLE, YELLOW, GREY = range(6)
@@ -30,6 +33,7 @@ GREY_WALL = WALL | GREY << 4 | OPAQUE
 GREEN_GOAL = GOAL | GREEN << 4
 RED_LAVA = LAVA | RED << 4
 ENTERABLE = 1 << EMPTY | 1 << FLOOR | 1 << DOOR | 1 << GOAL | 1 << LAVA  # objects one can stand on, a door unless OPAQUE
+U40 = np.uint64(40)
 PLACE_TRIES = 64  # random cells that `free_cell` tries before it counts the free ones
 MAX_SIZE, MAX_VIEW = 255, 31  # cells
 
@@ -51,7 +55,9 @@ def grid_state(height, width, view_size, **fields):
         mission=np.int32,
         success=np.bool_,
         visited=np.int32,  # distinct cells in this episode
-        visits=(np.uint32, (height * width + 31) // 32),  # their bit set
+        walkable=np.int32,  # cells one can stand on
+        first_visits=(np.int32, (height * width,)),  # the step of this episode that reached each cell first, -1 if none did
+        context=np.int32,  # index of the layout, -1 if it was drawn afresh
         **fields,
     )
 
@@ -87,11 +93,42 @@ def clear(state):
     for row in range(height):
         for col in range(width):
             state.grid[row, col] = EMPTY
-    for word in range(state.visits.shape[0]):
-        state.visits[word] = 0
+    for index in range(state.first_visits.shape[0]):
+        state.first_visits[index] = -1
     state.row, state.col, state.direction = -1, -1, EAST
     state.carrying, state.mission, state.visited, state.success = EMPTY, 0, 0, False
     state.stale = True
+
+
+@kernel
+def begin(params, state):
+    """An empty grid. Where there are contexts, the layout's draws come from the stream of one picked at random.
+
+    Returns the random word for `finish`.
+    """
+    clear(state)
+    state.context = -1
+    if params.num_contexts > 0:
+        state.context = randint(state, params.num_contexts)
+    word = state.rng
+    if params.num_contexts > 0:
+        seed_stream(state, params.layout_seed, state.context)
+    return word
+
+
+@kernel
+def finish(state, word):
+    """Leaves the context's stream, counts the cells one can stand on (neither wall nor lava) and the first visit."""
+    if state.context >= 0:
+        state.rng = word
+    count = 0
+    height, width = state.grid.shape
+    for row in range(height):
+        for col in range(width):
+            kind = state.grid[row, col] & 15
+            count += kind != WALL and kind != LAVA
+    state.walkable = count
+    visit(state)
 
 
 @kernel
@@ -125,6 +162,22 @@ def room(state, row, col, height, width):
 
 
 @kernel
+def choose(state, n, excluded):
+    """A random one of 0..n-1 whose bit isn't set in `excluded`, all equally likely; -1 if there is none."""
+    left = 0
+    for i in range(n):
+        left += 1 - (excluded >> i & 1)
+    if left > 0:
+        left = randint(state, left)
+        for i in range(n):
+            if not excluded >> i & 1:
+                if left == 0:
+                    return i
+                left -= 1
+    return -1
+
+
+@kernel
 def is_free(state, row, col):
     """Whether a cell is empty and not the agent's."""
     return state.grid[row, col] == EMPTY and not (row == state.row and col == state.col)
@@ -139,6 +192,13 @@ def free_cell(state, row, col, height, width):
         r = row + randint(state, height)
         if is_free(state, r, c):
             return r * columns + c
+    return counted_cell(state, row, col, height, width)
+
+
+@kernel
+def counted_cell(state, row, col, height, width):
+    """As `free_cell`, by counting: a single draw, for small rectangles and where `to_tabular` enumerates the outcomes."""
+    columns = state.grid.shape[1]
     free = 0
     for r in range(row, row + height):
         for c in range(col, col + width):
@@ -176,11 +236,22 @@ def place_agent(state, row, col, height, width):
 
 
 @kernel
+def start_agent(params, state):
+    """Put the agent at the start of `fixed_start`, or on a random free cell in a random direction."""
+    if params.agent_row > 0:
+        state.row, state.col, state.direction = params.agent_row, params.agent_col, params.agent_dir
+        state.stale = True
+    else:
+        height, width = state.grid.shape
+        place_agent(state, 0, 0, height, width)
+
+
+@kernel
 def count_visit(state, index):
     """Count a cell, given by its index, among those visited in this episode."""
-    word, bit = np.int64(state.visits[index >> 5]), index & 31
-    state.visited += 1 - (word >> bit & 1)
-    state.visits[index >> 5] = word | np.int64(1) << bit
+    if state.first_visits[index] < 0:
+        state.first_visits[index] = state.t
+        state.visited += 1
 
 
 @kernel
@@ -198,6 +269,12 @@ def front(state):
     if row < 0 or col < 0 or row >= state.grid.shape[0] or col >= state.grid.shape[1]:
         return row, col, GREY_WALL
     return row, col, np.int64(state.grid[row, col])
+
+
+@kernel
+def beside(state, row, col):
+    """Whether the agent stands right above, below, to the left or to the right of a cell."""
+    return abs(state.row - row) + abs(state.col - col) == 1
 
 
 @kernel
@@ -367,21 +444,73 @@ def observe_image(params, state, obs):
     view(params, state, obs)
 
 
+@kernel
+def observe_position(params, state, obs):
+    obs.position[0], obs.position[1] = state.col, state.row
+
+
+@kernel
+def observe_step(params, state, obs):
+    obs.step[0] = state.t / params.max_steps
+
+
+@kernel
+def observe_noise(params, state, obs):
+    """Uniform numbers, a hash of the random word and the clock: looking takes nothing from the stream of the dynamics."""
+    count = obs.noise.shape[0]
+    for i in range(count):
+        word = mix(mix(state.rng) + np.uint64(np.int64(state.t) * count + i) * GAMMA)
+        obs.noise[i] = np.float64(word >> U40) * 2.0**-24
+
+
+def both(first, second):
+    """A kernel of `params`, `state` and a third argument that calls two kernels in turn."""
+
+    @kernel
+    def call_both(params, state, target):
+        first(params, state, target)
+        second(params, state, target)
+
+    return call_both
+
+
+@kernel
+def inform(params, state, info):
+    """The metrics of every gridworld, METRICS."""
+    info.cell = state.row * state.grid.shape[1] + state.col
+    info.visited = state.visited
+    info.first_visit = state.first_visits[info.cell]
+    info.coverage = state.visited / state.walkable
+    info.success = state.success
+    info.context = state.context
+
+
+METRICS = dict(cell=int, visited=int, first_visit=int, coverage=float, success=bool, context=int)
+
+
 class GridEnv(KernelEnv):
     """A gridworld with Minigrid's observations and actions; `dynamics` holds `observe`, a state comes from `grid_state`.
 
     Args:
+        num_contexts: number of distinct layouts, each drawn like an episode of its own; None draws every episode afresh.
+        layout_seed: selects the set of contexts; only with num_contexts.
         missions: the sentences that state.mission picks from.
         agent_view_size: cells along each side of the view, odd, in [3, 31].
         see_through_walls: whether the view is without occlusion.
         observation: "dict" for Minigrid's {"image", "direction", "mission"}, "image" for the image alone.
-        state, params, info, max_steps, render_mode, max_episode_steps: as in `KernelEnv`.
+        info: metrics beside METRICS.
+        num_actions: how many of Minigrid's seven actions there are.
+        position: whether the dict observation has "position", MultiDiscrete (column, row).
+        step_counter: whether it has "step", float32 (1,), t / max_steps.
+        noise_channels: if positive, it has "noise", float32 (noise_channels,), uniform in [0, 1) and new in every step.
+        components: further parts of the dict observation, name -> (space, the kernel that writes it into `obs`).
+        state, params, max_steps, render_mode, max_episode_steps: as in `KernelEnv`.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    untracked: tuple[str, ...] = ("success", "visited", "visits", "image", "stale")
+    untracked: tuple[str, ...] = ("success", "visited", "walkable", "first_visits", "context", "image", "stale")
     keys = {
         "left": TURN_LEFT,
         "right": TURN_RIGHT,
@@ -393,27 +522,50 @@ class GridEnv(KernelEnv):
     }
 
     def __init__(
-        self, *, state, params, missions, info, max_steps, agent_view_size, see_through_walls, observation, render_mode,
-        max_episode_steps,
+        self, *, state, params, num_contexts, layout_seed, missions, max_steps, agent_view_size, see_through_walls, observation,
+        render_mode, max_episode_steps, info=None, num_actions=7, position=False, step_counter=False, noise_channels=0,
+        components=None,
     ):  # fmt: skip
+        check_integer("layout_seed", layout_seed, 0, 2**63 - 1)
+        if num_contexts is not None:
+            check_integer("num_contexts", num_contexts, 1, 2**31 - 1)
         check_integer("agent_view_size", agent_view_size, 3, MAX_VIEW, odd=True)
         check_integer("max_steps", max_steps, 1, 2**31 - 1)
         if observation not in ("dict", "image"):
             raise ValueError(f"observation must be 'dict' or 'image', got {observation!r}")
         v = agent_view_size
         image = spaces.Box(0, 255, (v, v, 3), np.uint8)
+        check_integer("noise_channels", noise_channels, 0, 4096)
+        parts = dict(components or {})
+        if position:
+            parts["position"] = spaces.MultiDiscrete(state["grid"].shape[::-1]), observe_position
+        if step_counter:
+            parts["step"] = spaces.Box(0.0, 1.0, (1,), np.float32), observe_step
+        if noise_channels:
+            parts["noise"] = spaces.Box(0.0, 1.0, (noise_channels,), np.float32), observe_noise
         if observation == "image":
-            space = image
-            self.dynamics = tuple(observe_image if f is observe else f for f in self.dynamics)
+            if parts:
+                raise ValueError(f"observation must be 'dict' to hold {', '.join(parts)}, got 'image'")
+            space, write = image, observe_image
         else:
             text = spaces.Text(max(map(len, missions)), charset=frozenset("".join(missions)))
-            space = spaces.Dict(image=image, direction=spaces.Discrete(4), mission=text)
+            more = {name: part for name, (part, _) in parts.items()}
+            space = spaces.Dict(image=image, direction=spaces.Discrete(4), mission=text, **more)
+            write = functools.reduce(both, (writer for _, writer in parts.values()), observe)
+        self.dynamics = tuple(write if f is observe else f for f in self.dynamics)
         super().__init__(
             state=state,
-            params=dict(max_steps=max_steps, view_columns=np.arange(v), see_through_walls=bool(see_through_walls), **params),
+            params=dict(
+                num_contexts=num_contexts or 0,
+                layout_seed=layout_seed,
+                max_steps=max_steps,
+                view_columns=np.arange(v),
+                see_through_walls=bool(see_through_walls),
+                **params,
+            ),
             observation_space=space,
-            action_space=spaces.Discrete(7),
-            info=info,
+            action_space=spaces.Discrete(num_actions),
+            info={**METRICS, **(info or {})},
             texts=dict(mission=missions),
             flat=True,
             max_steps=max_steps,
@@ -449,6 +601,26 @@ def check_integer(name, value, low, high, odd=False):
         raise ValueError(f"{name} must be an {'odd ' * odd}integer in [{low}, {high}], got {value!r}")
 
 
+def fixed_start(agent_pos, agent_dir, height, width, goal):
+    """The parameters of `start_agent`: agent_pos is (column, row), as `goal` is, or None for anywhere.
+
+    Raises:
+        ValueError: the position is not within the walls, or it is the goal's, or the direction doesn't exist.
+    """
+    check_integer("agent_dir", agent_dir, 0, 3)
+    if agent_pos is None:
+        return dict(agent_row=0, agent_col=0, agent_dir=agent_dir)
+    pair = isinstance(agent_pos, (tuple, list)) and len(agent_pos) == 2
+    if not pair or agent_pos[0] not in range(1, width - 1) or agent_pos[1] not in range(1, height - 1):
+        raise ValueError(
+            f"agent_pos must be None or (column, row) within the walls, 1..{width - 2} and 1..{height - 2}, got {agent_pos!r}"
+        )
+    if tuple(agent_pos) == goal:
+        raise ValueError(f"agent_pos must not be the goal's position, got {agent_pos!r}")
+    return dict(agent_row=int(agent_pos[1]), agent_col=int(agent_pos[0]), agent_dir=agent_dir)
+
+
+COLOR_NAMES = ("red", "green", "blue", "purple", "yellow", "grey")  # by colour
 RGB = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (112, 39, 195), (255, 255, 0), (100, 100, 100))  # by colour, as in Minigrid
 BLACK = (0, 0, 0)
 CHARS = " .#:DKABGV"  # by object

@@ -6,8 +6,8 @@ Observation: float32 (139,): one-hot column (45), one-hot row (45), then the 7x7
 Action:      Discrete(5): 0 north, 1 east, 2 south, 3 west, 4 stay. Walls stop the agent.
 Reward:      1 on reaching the goal; otherwise 0.
 Terminates:  on the goal.  Truncates: after max_steps (500).
-Info:        cell (row * 45 + column), visited (distinct cells in this episode), coverage (visited / reachable cells), success,
-             room (row of rooms * 5 + column of rooms).
+Info:        cell (row * 45 + column), visited (distinct cells in this episode), first_visit (the step that reached this cell
+             first), coverage (visited / reachable cells), success, room (row of rooms * 5 + column of rooms).
 Layout:      5x5 blocks of 9x9 cells, each a 7x7 room within its own walls; hence 45x45 cells. A door is one cell wide and
              leads through both walls. 24 doors form a random spanning tree of the rooms, that of a random
              depth-first walk (its paths are long: uniformly random trees are deep enough in 0.3 % of seeds only); 4 more
@@ -38,8 +38,8 @@ MAX_TRIES = 2000  # seeds tried for a layout of the required depth
 @kernel
 def reset(params, state):
     state.row, state.col = params.start_row, params.start_col
-    for word in range(state.visits.shape[0]):
-        state.visits[word] = 0
+    for index in range(state.first_visits.shape[0]):
+        state.first_visits[index] = -1
     state.visited = 0
     count_visit(state, cell_id(params, state))
 
@@ -95,6 +95,7 @@ def observe_with_distractors(params, state, obs):
 def inform(params, state, info):
     info.cell = cell_id(params, state)
     info.visited = state.visited
+    info.first_visit = state.first_visits[info.cell]
     info.coverage = state.visited / params.num_reachable
     info.success = at_goal(params, state)
     info.room = room_of(params, state)
@@ -125,7 +126,7 @@ class MazeRooms(KernelEnv):
 
     dynamics = (reset, step, observe, inform)
     keys = {"up": NORTH, "right": EAST, "down": SOUTH, "left": WEST, "s": STAY}
-    untracked = ("visited", "visits")
+    untracked = ("visited", "first_visits")
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class MazeRooms(KernelEnv):
         self.distances = maze.distances
         self.shortest_path_length = int(maze.distances[maze.goal])
         super().__init__(
-            state=state_dtype(row=np.int32, col=np.int32, visited=np.int32, visits=(np.uint32, (size**2 + 31) // 32)),
+            state=state_dtype(row=np.int32, col=np.int32, visited=np.int32, first_visits=(np.int32, (size**2,))),
             params=dict(
                 seen=seen,
                 distractors=np.array(values, np.float32),
@@ -176,7 +177,7 @@ class MazeRooms(KernelEnv):
             ),
             observation_space=spaces.Box(-1.0, 1.0, (2 * size + WINDOW**2 + distractors,), np.float32),
             action_space=spaces.Discrete(5),
-            info=dict(cell=int, visited=int, coverage=float, success=bool, room=int),
+            info=dict(cell=int, visited=int, first_visit=int, coverage=float, success=bool, room=int),
             max_steps=max_steps,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
@@ -193,13 +194,13 @@ class MazeRooms(KernelEnv):
         return self.reachable.copy(), obs
 
     def draw(self, canvas, state):
-        walls, visits = self.maze.walls, np.unpackbits(state.visits.view(np.uint8), bitorder="little")
+        walls = self.maze.walls
         canvas.size(*walls.shape)
         for row, col in np.argwhere(walls).tolist():
             canvas.rect(col, row, 1, 1, (70, 74, 82), "#")
         for row, col in self.maze.doors:
             canvas.rect(col, row, 1, 1, (222, 214, 196))
-        for index in np.flatnonzero(visits).tolist():
+        for index in np.flatnonzero(state.first_visits >= 0).tolist():
             canvas.rect(index % len(walls), index // len(walls), 1, 1, (168, 205, 240), ".")
         for (row, col), color, char in ((self.maze.start, (150, 150, 150), "S"), (self.maze.goal, (60, 170, 80), "G")):
             canvas.rect(col, row, 1, 1, color, char)

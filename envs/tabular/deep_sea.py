@@ -8,12 +8,14 @@ Action:      Discrete(2): left or right as the cell's mapping says (randomize_ac
 Reward:      +1 for right in the last column, -unscaled_move_cost / size for every right.
              Stochastic (deterministic=False): + N(0, 1) in the two corners of the last row, and right leaves the
              column as it is with probability 1 / size.
-Terminates:  after size steps, below the last row.  Truncates: never.
+Terminates:  after size steps, below the last row; continuing=True: never, the diver is back at the top instead.
+             Truncates: never.
 Source:      Osband et al., 2019, arXiv:1703.07608; bsuite's deep_sea and deep_sea_stochastic (arXiv:1908.03568),
              with the same action mapping for the same mapping_seed.
 
 The best return of the deterministic variant is 1 - unscaled_move_cost. The info has `row` and `column`, `bad_episode`
-(the diver went left on the diagonal, after which no treasure can be reached) and `treasure` (it was reached).
+(the diver went left on the diagonal, after which no treasure can be reached) and `treasure` (it was reached). In a
+continuing sea the last two are those of the last dive until the next one begins.
 """
 
 import numpy as np
@@ -34,6 +36,8 @@ def reset(params, state):
 @kernel
 def step(params, state, action):
     last = params.rows - 1
+    if state.row == 0:
+        state.bad_episode, state.treasure = False, False
     right = action == params.mapping[state.row, state.column]
     reward = 0.0
     if right and state.column == last:
@@ -50,6 +54,8 @@ def step(params, state, action):
             state.bad_episode = True
         state.column = max(state.column - 1, 0)
     state.row += 1
+    if params.continuing and state.row == params.rows:
+        state.row, state.column = 0, 0
     return reward, state.row == params.rows
 
 
@@ -77,6 +83,7 @@ class DeepSea(KernelEnv):
         unscaled_move_cost: cost of going right all the way down, >= 0.
         randomize_actions: False makes action 1 right in every cell (for debugging).
         mapping_seed: draws the action mapping; 0 to 2**32 - 1.
+        continuing: True puts the diver back at the top instead of ending the episode.
     Raises:
         ValueError: an argument is outside the ranges above.
     """
@@ -92,6 +99,7 @@ class DeepSea(KernelEnv):
         unscaled_move_cost=0.01,
         randomize_actions=True,
         mapping_seed=42,
+        continuing=False,
         render_mode=None,
         max_episode_steps=None,
     ):
@@ -112,6 +120,7 @@ class DeepSea(KernelEnv):
                 rows=size,  # not "size", which every NumPy record has as an attribute of its own
                 stochastic=not deterministic,
                 move_cost=self.move_cost,
+                continuing=bool(continuing),
                 mapping=self.mapping.astype(np.uint8),
             ),
             observation_space=spaces.Box(0.0, 1.0, (size, size), np.float32),
@@ -134,7 +143,7 @@ class DeepSea(KernelEnv):
         return float(values[0])
 
     def optimal_value(self):
-        """Expected return of the best policy: 1 - unscaled_move_cost if deterministic (0 if that costs too much).
+        """Expected return of a dive under the best policy: 1 - unscaled_move_cost if deterministic (0 if that costs too much).
 
         In the stochastic variant it is a little above the (1 - 1 / size)^(size - 1) - unscaled_move_cost of always
         going right, because a diver who was held back by the wind can stop paying.
@@ -142,7 +151,7 @@ class DeepSea(KernelEnv):
         return self.evaluate(lambda q_values: q_values.max(0))
 
     def random_value(self):
-        """Expected return of uniformly random actions."""
+        """Expected return of a dive under uniformly random actions."""
         return self.evaluate(lambda q_values: q_values.mean(0))
 
     def draw(self, canvas, state):

@@ -24,8 +24,7 @@ typedef struct {
     uint16_t carrying;
     int32_t mission;
     uint8_t success;
-    int32_t visited;
-    uint32_t visits[(SIZE * SIZE + 31) / 32];
+    int32_t visited, walkable, first_visits[SIZE * SIZE];
     int32_t context, t;
     uint8_t done;
 } State;
@@ -36,7 +35,7 @@ typedef struct {
 } Obs;
 
 typedef struct {
-    int64_t cell, visited;
+    int64_t cell, visited, first_visit;
     double coverage;
     uint8_t success;
     int64_t context;
@@ -58,8 +57,10 @@ static inline int randint(State *s, int n) {
 
 static inline void visit(State *s) {
     int index = s->row * SIZE + s->col;
-    s->visited += !(s->visits[index >> 5] >> (index & 31) & 1);
-    s->visits[index >> 5] |= 1u << (index & 31);
+    if (s->first_visits[index] < 0) {
+        s->first_visits[index] = s->t;
+        s->visited++;
+    }
 }
 
 static void free_cell(State *s, int *row, int *col) {
@@ -74,7 +75,8 @@ static void reset(State *s) {
     for (row = 0; row < SIZE; row++)
         for (col = 0; col < SIZE; col++)
             s->grid[row][col] = row % HALF && col % HALF ? EMPTY : WALL;
-    memset(s->visits, 0, sizeof s->visits);
+    memset(s->first_visits, -1, sizeof s->first_visits);
+    s->walkable = WALKABLE;
     s->carrying = EMPTY;
     s->stale = 1;
     s->mission = s->success = s->visited = s->t = s->done = 0;
@@ -175,6 +177,7 @@ void step(int64_t n, State *states, const int64_t *actions, int64_t max_steps, O
         obs[i].mission = s->mission;
         infos[i].cell = s->row * SIZE + s->col;
         infos[i].visited = s->visited;
+        infos[i].first_visit = s->first_visits[infos[i].cell];
         infos[i].coverage = (double)s->visited / WALKABLE;
         infos[i].success = s->success;
         infos[i].context = s->context;

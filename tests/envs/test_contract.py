@@ -1,4 +1,4 @@
-"""The contract, checked for every registered id and for the configurations in VARIANTS."""
+"""The contract, checked for every registered id and for the configurations in SETTINGS."""
 
 import importlib.util
 import os
@@ -12,17 +12,30 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import explore_gym
-from explore_gym.envs import testing
+from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS, testing
 
-IDS = sorted(id for id, spec in gym.registry.items() if spec.namespace == "Explore")
+IDS = sorted(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
+SIZES = sorted(f"{NAMESPACE}/{name}" for name in VARIANTS)  # ids that are another one's with other arguments
 # Beside the defaults: keyword arguments that change the sizes, the randomness or the ends of episodes
-VARIANTS = {
+SETTINGS = {
     "Explore/MetaBandit-v0": [
         {"family": "bernoulli", "arms": 3, "recurrence": 5, "length": "geometric", "safe_arm": 0.5},
         {"drift": 0.1, "pulls_per_episode": 4, "recurrence": 3},
     ],
     "Explore/DeepSea-v0": [{"size": 5, "deterministic": False}],
     "Explore/RiverSwim-v0": [{"size": 12, "max_steps": 50}],
+    "Explore/Corridor-v0": [{"size": 5, "slip": 0.3, "setback": 2, "max_steps": 30}],
+    "Explore/SlipperyRooms-v0": [{"size": 5, "slip": 0.3, "max_steps": 30}],
+    "Explore/Garnet-v0": [{"num_states": 8, "num_actions": 2, "branching": 2, "model_seed": 3, "max_steps": 30}],
+    "Explore/Empty-v0": [{"size": 6, "agent_pos": None}],
+    "Explore/LavaCrossing-v0": [{"num_crossings": 5, "num_contexts": 3}],
+    "Explore/DistShift-v0": [{"agent_pos": None}],
+    "Explore/MultiRoom-v0": [{"min_rooms": 1, "max_room_size": 5, "num_contexts": 3}],
+    "Explore/Memory-v0": [{"random_length": True}],
+    "Explore/DynamicObstacles-v0": [{"agent_pos": None}],
+    "Explore/Fetch-v0": [{"num_objects": 9, "observation": "image"}],
+    "Explore/GoToDoor-v0": [{"size": 8, "see_through_walls": False}],
+    "Explore/PutNear-v0": [{"size": 8, "num_objects": 4}],
     "Explore/FourRooms-v0": [
         {"size": 9, "max_steps": 30, "num_contexts": 4, "agent_view_size": 5},
         {"size": 7, "max_steps": 40, "see_through_walls": True, "observation": "image", "goal_pos": [2, 2]},
@@ -30,10 +43,10 @@ VARIANTS = {
     "Explore/MazeRooms-v0": [{"distractors": 3, "rooms": 3, "room_size": 3, "extra_doors": 1, "min_depth": 0, "max_steps": 60}],
 }
 # Nothing is drawn at random, so that every seed gives the same run: (id, keyword arguments)
-MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *VARIANTS["Explore/MazeRooms-v0"])]
-DETERMINISTIC = [("Explore/DeepSea-v0", {}), *MAZES]
-CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *VARIANTS.get(id, ()))]
-NUM_STEPS = 600  # per run of the checks
+MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *SETTINGS["Explore/MazeRooms-v0"])]
+DETERMINISTIC = [("Explore/DeepSea-v0", {}), ("Explore/Empty-v0", {}), ("Explore/DistShift-v0", {}), *MAZES]
+CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *SETTINGS.get(id, ()))]
+NUM_STEPS = 600  # per run of the checks, or an episode's length and a few more
 TRAJECTORY_STEPS = 200  # kernels as plain Python are slow
 
 cases = pytest.mark.parametrize(("id", "kwargs"), CASES, ids=[f"{id}{kwargs or ''}" for id, kwargs in CASES])
@@ -42,10 +55,25 @@ cases = pytest.mark.parametrize(("id", "kwargs"), CASES, ids=[f"{id}{kwargs or '
 @pytest.mark.parametrize("check", testing.CHECKS)
 @cases
 def test_vector_check(id, kwargs, check):
-    reason = testing.run_check(
-        check, *testing.factories(id, **kwargs), num_steps=NUM_STEPS, deterministic=(id, kwargs) in DETERMINISTIC
-    )
+    make_vec, make_single = testing.factories(id, **kwargs)
+    num_steps = max(NUM_STEPS, (make_single().unwrapped.time_limit or 0) + 100)
+    reason = testing.run_check(check, make_vec, make_single, num_steps, deterministic=(id, kwargs) in DETERMINISTIC)
     assert reason is None, f"the check does not apply: {reason}"
+
+
+def test_every_id_is_registered():
+    assert sorted(id for id, spec in gym.registry.items() if spec.namespace == NAMESPACE) == sorted([*IDS, *SIZES])
+
+
+@pytest.mark.parametrize("id", SIZES)
+def test_a_variant_is_its_environment_with_other_arguments(id):
+    base, kwargs = VARIANTS[id.removeprefix(f"{NAMESPACE}/")]
+    env, same = gym.make(id).unwrapped, gym.make(f"{NAMESPACE}/{base}", **kwargs).unwrapped
+    assert type(env) is type(same)
+    assert (env.state_dtype, env.observation_space) == (same.state_dtype, same.observation_space)
+    assert env.params.tobytes() == same.params.tobytes()
+    for check in ("lanes", "num_envs"):
+        assert testing.run_check(check, *testing.factories(id), num_steps=TRAJECTORY_STEPS) is None
 
 
 @cases
@@ -165,9 +193,9 @@ def test_no_kernel_leaves_its_arrays(compiled, tmp_path):
     assert_bit_for_bit(compiled, run_in_subprocess(tmp_path / "checked.npz", NUMBA_BOUNDSCHECK="1"))
 
 
-def test_variants_name_registered_ids():
+def test_settings_name_registered_ids():
     assert IDS, "no id is registered"
-    assert VARIANTS.keys() <= set(IDS)
+    assert SETTINGS.keys() <= set(IDS)
     assert all(case in CASES for case in DETERMINISTIC)
 
 

@@ -90,7 +90,7 @@ def test_the_picture_fits_the_window_and_keeps_its_shape(press):
         (["--env", "Explore/Nowhere-v0"], "cannot make 'Explore/Nowhere-v0'"),
         (["--env", "Explore/RiverSwim-v0", "--env-kwargs", "[1]"], "env_kwargs must be a JSON object"),
         (["--env", "Explore/RiverSwim-v0", "--env-kwargs", '{"size": 2}'], "size must be an integer in [3, 1000], got 2"),
-        (["--env", "Explore/RiverSwim-v0", "--env-kwargs", '{"length": 2}'], "has no argument 'length'"),
+        (["--env", "Explore/RiverSwim-v0", "--env-kwargs", '{"length": 2}'], "got an unexpected keyword argument 'length'"),
         (["--env", "Pendulum-v1"], "the keyboard needs a Discrete action space, got Box"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from explore_gym.agents import common
 from explore_gym.scripts import record
-from explore_gym.scripts.record import Args, OptimalPolicy, main, run, save
+from explore_gym.scripts.record import Args, OptimalPolicy, ShortestPath, main, run, save
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("pygame")
@@ -70,17 +70,20 @@ def test_the_optimal_policy_dives_for_the_treasure():
     assert total == pytest.approx(0.99)  # the treasure, less six moves right at 0.01 / 6
 
 
-def test_the_optimal_policy_is_solved_anew_for_each_layout():
-    env = gym.make("Explore/FourRooms-v0")
-    policy = OptimalPolicy(env)
-    for seed in range(2):
-        obs, _ = env.reset(seed=seed)
-        steps, terminated = 0, False
-        while not terminated and steps < 60:
-            obs, reward, terminated, _, _ = env.step(policy(obs))
-            steps += 1
-        assert terminated
-        assert reward == pytest.approx(1 - 0.9 * steps / 100)
+def test_optimal_policies_are_solved_anew_for_each_layout():
+    env, steps = gym.make("Explore/FourRooms-v0"), {}
+    for solver in (OptimalPolicy, ShortestPath):
+        policy, steps[solver] = solver(env), []
+        for seed in range(2):
+            obs, _ = env.reset(seed=seed)
+            terminated, count = False, 0
+            while not terminated and count < 60:
+                obs, reward, terminated, _, _ = env.step(policy(obs))
+                count += 1
+            assert terminated
+            assert reward == pytest.approx(1 - 0.9 * count / 100)
+            steps[solver].append(count)
+    assert steps[OptimalPolicy] == steps[ShortestPath]
 
 
 def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_its_run(tmp_path, monkeypatch):

@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from explore_gym.agents.common import UsageError
 from explore_gym.scripts import reproduce
-from explore_gym.scripts.claims import ROOT, evaluate, read_claim, read_results, verdict
+from explore_gym.scripts.claims import ROOT, evaluate, order_correlation, read_claim, read_results, result_table, verdict
 
 FAKE_AGENT = Path(__file__).with_name("fake_agent.py")
 PAGE = """# Fake
@@ -187,6 +189,87 @@ def test_margin_and_separate_intervals(paper):
     assert verdict(findings[1:]) == "not reproduced"
 
 
+def test_threshold_statistic_and_trend(paper):
+    assert paper.reproduce() == 0
+    rows = paper.rows()  # at 2k steps a has 0.512, 0.522, 0.532 and b 0.2 less
+    rows["a", 3]["metrics"]["final"]["score"] = 0.0
+    threshold = {"metric": "score", "at": "final", "left": "a", "relation": ">=", "offset": 0.5}
+    trend = {"metric": "score", "at": "final", "left": ["a", "b"], "relation": "<=", "offset": -0.9}
+    paper.claim["inequalities"] = [
+        threshold,
+        {**threshold, "statistic": "mean"},
+        {**threshold, "statistic": "lowest"},
+        trend,
+        {**trend, "left": ["b", "a"]},
+        {"metric": "score", "at": "final", "left": "a", "relation": ">=", "right": "b", "statistic": "mean"},
+    ]
+    paper.write()
+    claim = paper.read()
+    findings = [evaluate(claim, rows, item) for item in claim.inequalities]
+    iqm_of_three = (0.0 + 0.512 + 0.522) / 3  # a quarter of three values, rounded down, is none: the mean
+    values = [finding.left.value for finding in findings]
+    assert values == pytest.approx([iqm_of_three, iqm_of_three, 0.0, -1.0, 1.0, iqm_of_three])
+    assert [finding.status for finding in findings] == ["fails", "fails", "fails", "holds", "fails", "holds"]
+    assert findings[2].margin == -0.5
+    assert findings[2].left.interval == (0.0, 0.522)  # all three draws are seed 2 in one of 27
+    assert findings[3].left.interval == (-1.0, 1.0)  # with zeros drawn often enough, a is below b
+    assert findings[0].sentence == "score(A) ≥ 0.5 at 2k steps"
+    assert findings[2].sentence == "lowest score(A) ≥ 0.5 at 2k steps"
+    assert findings[3].sentence == "Spearman of score over (A, B) ≤ −0.9 at 2k steps"
+    assert findings[5].sentence == "mean score(A) ≥ mean score(B) at 2k steps"
+    assert findings[2].numbers == "0 [0, 0.522], margin -0.5 [-0.5, 0.022]"
+    del rows["b", 1], rows["b", 2]
+    assert [evaluate(claim, rows, item).status for item in claim.inequalities[2:5]] == ["fails", "incomplete", "incomplete"]
+    del rows["b", 3]
+    finding = evaluate(claim, rows, claim.inequalities[3])
+    assert (finding.status, finding.numbers) == ("incomplete", "no runs of an arm")
+
+
+def test_the_two_sides_may_have_statistics_of_their_own(paper):
+    assert paper.reproduce() == 0
+    rows = paper.rows()  # at 2k steps a has 0.512, 0.522, 0.532
+    never_far_off = {"metric": "score", "at": "final", "left": "a", "relation": "<=", "right": "a", "statistic": "highest"}
+    never_far_off["right_statistic"] = "iqm"
+    paper.claim["inequalities"] = [{**never_far_off, "factor": 1.02}, {**never_far_off, "factor": 1.01}]
+    paper.write()
+    findings = [evaluate(paper.read(), rows, item) for item in paper.read().inequalities]
+    assert [(x.left.value, x.right.value) for x in findings] == [(0.532, pytest.approx(0.522))] * 2
+    assert [x.status for x in findings] == ["holds", "fails"]
+    assert findings[0].left.interval == (0.512, 0.532)  # all three draws are seed 1 in one of 27
+    assert findings[0].sentence == "highest score(A) ≤ 1.02 × score(A) at 2k steps"
+
+
+def test_curves_over_steps_on_a_logarithmic_scale(paper):
+    paper.claim["log_steps"] = True
+    paper.claim["figures"]["curves"]["columns"] = 1
+    paper.write()
+    assert paper.reproduce() == 0
+    steps = paper.rows()["a", 1]["curves"]["step"]
+    assert (steps[0], steps[-1]) == (1, 2000)
+    ratios = np.array(steps[-20:]) / steps[-21:-1]
+    assert ratios == pytest.approx(2000 ** (1 / 100), abs=0.01)
+    assert (paper.folder / "curves.png").exists()
+
+
+def test_a_table_has_the_columns_of_its_arms_and_large_numbers_in_full(paper):
+    paper.claim["metrics"]["other"] = {"label": "other"}
+    paper.claim["columns"].append(["other", "final"])
+    paper.write()
+    assert paper.reproduce() == 0
+    claim, rows = paper.read(), paper.rows()
+    assert "other" not in result_table(claim, rows, ["a", "b"])
+    rows["b", 1]["metrics"]["final"]["other"] = 12345.6
+    assert "other" not in result_table(claim, rows, ["a"])
+    assert "| 12,346 [12,346, 12,346] (n=1) |" in result_table(claim, rows, ["a", "b"])
+
+
+def test_order_correlation_is_spearman_s():
+    x = np.array([[5.0, 4.0, 3.0, 2.0], [1.0, 3.0, 2.0, 4.0], [1.0, 1.0, 0.5, 0.5], [2.0, 2.0, 2.0, 2.0]])
+    expected = [scipy.stats.spearmanr(row, range(4))[0] for row in x[:3]]
+    assert order_correlation(x).tolist() == pytest.approx([*expected, 0.0])
+    assert expected[:2] == pytest.approx([-1.0, 0.8])
+
+
 def test_failed_run_is_reported_kept_aside_and_retried_on_request(paper, capsys):
     fuse = paper.folder / "fuse"
     paper.claim["arms"]["b"]["flags"]["fail-once"] = str(fuse)
@@ -302,6 +385,8 @@ def test_unknown_claim(paper):
         ("at", "noon", "unknown checkpoint 'noon', expected one of early, final"),
         ("left", "c_more", "unknown required arm 'c_more', expected one of a, b"),
         ("relation", "<", "unknown relation '<'"),
+        ("statistic", "median", "unknown statistic 'median', expected one of iqm, mean, lowest, highest"),
+        ("left", ["a", "c_more"], "unknown required arm 'c_more', expected one of a, b"),
         ("by", 2, "unexpected keyword argument 'by'"),
     ],
 )

@@ -79,7 +79,7 @@ def test_every_id_and_size_gets_a_row_in_the_file(tmp_path, monkeypatch, capsys)
     arguments = ["throughput.py", "--ids", *ids, "--batch-sizes", "1", "4", *SHORT, "--no-copy", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", arguments)
     main()
-    content = json.loads(out.read_text())
+    content = json.loads(out.read_text())["ids"]
     assert [(row["id"], row["num_envs"]) for row in content["rows"]] == [(env_id, n) for env_id in ids for n in (1, 4)]
     for row in content["rows"]:
         assert 100 < row["steps_per_second_min"] <= row["steps_per_second"] <= row["steps_per_second_max"]
@@ -96,14 +96,14 @@ def test_a_killed_run_keeps_its_rows(tmp_path):
     process = subprocess.Popen([*command, *SHORT, "--out", str(out)], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not out.exists() or len(json.loads(out.read_text())["rows"]) < 2:
+        while not out.exists() or len(json.loads(out.read_text())["ids"]["rows"]) < 2:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    rows = json.loads(out.read_text())["rows"]
+    rows = json.loads(out.read_text())["ids"]["rows"]
     assert 2 <= len(rows) < 1000
     assert {row["id"] for row in rows} == {"Explore/RiverSwim-v0"}
 
@@ -124,6 +124,26 @@ def test_a_missing_peer_is_a_row_and_no_failure(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "missing" in printed
     assert "CartPole" in printed
+
+
+def test_a_part_takes_its_place_in_the_file_and_leaves_the_others(monkeypatch, tmp_path):
+    out = tmp_path / "speed.json"
+    out.write_text(json.dumps({"train": {"rows": [1]}, "ids": {"rows": [2]}}))
+    run(Args(ids=("Explore/RiverSwim-v0",), batch_sizes=(2,), seconds=0.01, rounds=1, out=out))
+    content = json.loads(out.read_text())
+    assert content["train"] == {"rows": [1]}
+    assert [row["id"] for row in content["ids"]["rows"]] == ["Explore/RiverSwim-v0"]
+
+
+def test_envpool_is_measured_on_the_tasks_of_the_same_name(monkeypatch):
+    pytest.importorskip("envpool")
+    names = throughput.shared_tasks()
+    assert {"FourRooms-v0", "DoorKey-5x5-v0", "KeyCorridorS3R1-v0"} <= set(names)
+    monkeypatch.setattr(throughput, "BATCH", 8)
+    monkeypatch.setattr(throughput, "shared_tasks", lambda: ["FourRooms-v0"])
+    (row,) = run(Args(envpool=True, seconds=0.01, rounds=1)).rows("envpool")
+    assert (row["id"], row["peer"], row["goal"]) == ("Explore/FourRooms-v0", "EnvPool", 15.0)
+    assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
 
 
 @pytest.mark.parametrize(("name", "peer"), [comparison[2:4] for comparison in throughput.COMPARISONS])

@@ -136,7 +136,7 @@ def test_a_bad_seed_is_named(toy, seed):
 def test_bad_constructor_arguments_are_named(toy):
     with pytest.raises(ValueError, match=r"length must lie in \[2, 9\], got 12"):
         toy.Chain(length=12)
-    with pytest.raises(TypeError, match=r"Chain has no argument 'size' \(expected one of length, slip"):
+    with pytest.raises(TypeError, match=r"Chain got an unexpected keyword argument 'size' \(expected one of length, slip"):
         gym.make("Toy/Chain-v0", size=3)
     with pytest.raises(ValueError, match="max_steps must be a positive integer or None, got 0"):
         toy.Chain(max_steps=0)

@@ -214,7 +214,7 @@ def test_bad_constructor_arguments_are_named(toy, kwargs, message):
 
 
 def test_unknown_arguments_lanes_and_seeds_are_named(toy):
-    with pytest.raises(TypeError, match="Chain has no argument 'size'"):
+    with pytest.raises(TypeError, match="Chain got an unexpected keyword argument 'size'"):
         toy.ChainVector(3, size=4)
     envs = toy.ChainVector(3)
     with pytest.raises(gym.error.ResetNeeded):

@@ -3,8 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
-from minigrid.core.world_object import Goal, Wall
 from minigrid.envs.fourrooms import FourRoomsEnv
+from parity import assert_same_law, minigrid_layouts, our_layouts, play
 from scipy import stats
 
 from explore_gym.envs.gridworlds.four_rooms import FourRooms, FourRoomsVector
@@ -12,70 +12,28 @@ from explore_gym.envs.gridworlds.grid import EAST, EMPTY, FORWARD, GREEN_GOAL, G
 from explore_gym.scripts.yardsticks import load
 
 
-class Injected(FourRoomsEnv):
-    """Minigrid's FourRooms with the layout and pose of a state of ours."""
-
-    def load(self, state):
-        self.reset()
-        for row, col in np.ndindex(state["grid"].shape):
-            self.grid.set(col, row, {EMPTY: None, GREY_WALL: Wall(), GREEN_GOAL: Goal()}[int(state["grid"][row, col])])
-        self.agent_pos, self.agent_dir = (int(state["col"]), int(state["row"])), int(state["direction"])
-        return self.gen_obs()
+def test_random_steps_are_minigrids():
+    assert play(FourRooms(), FourRoomsEnv(), num_steps=3000, seed=1)["episodes"] >= 30
 
 
-def assert_same(obs, expected):
-    np.testing.assert_array_equal(obs["image"], expected["image"])
-    assert (obs["direction"], obs["mission"]) == (expected["direction"], expected["mission"])
-
-
+@pytest.mark.slow
 def test_a_hundred_thousand_random_steps_are_minigrids():
-    ours, minigrid, rng = FourRooms(), Injected(), np.random.default_rng(0)
-    ours.reset(seed=0)
-    steps, successes, timeouts = 0, 0, 0
-    while steps < 100_000:
-        obs, _ = ours.reset()
-        assert_same(obs, minigrid.load(ours.get_state()))
-        done = False
-        while not done:
-            action = int(rng.choice(7, p=[0.15, 0.15, 0.5, 0.05, 0.05, 0.05, 0.05]))
-            obs, reward, terminated, truncated, info = ours.step(action)
-            expected, expected_reward, expected_terminated, expected_truncated, _ = minigrid.step(action)
-            assert_same(obs, expected)
-            assert (reward, terminated, truncated) == (expected_reward, expected_terminated, expected_truncated)
-            assert info["success"] == terminated
-            done, steps = terminated or truncated, steps + 1
-        successes, timeouts = successes + terminated, timeouts + truncated
-    assert successes > 20
-    assert timeouts > 500
+    events = play(FourRooms(), FourRoomsEnv(), num_steps=100_000)
+    assert events["success"] > 20
+    assert events["truncated"] > 500
 
 
 def test_gaps_and_positions_are_distributed_as_minigrids():
-    num_envs, reference = 4000, FourRoomsEnv()
-    envs = FourRoomsVector(num_envs=num_envs)
-    envs.reset(seed=1)
-    state = envs.get_state()
-    grids = np.array(state["grid"])
-    for wall, halves in ((grids[:, :, 9], ((1, 9), (10, 18))), (grids[:, 9, :], ((1, 9), (10, 18)))):
-        for first, last in halves:
+    ours = our_layouts(FourRoomsVector, 4000, seed=1)
+    for wall in (ours.grid[:, :, 9], ours.grid[:, 9, :]):
+        for first, last in ((1, 9), (10, 18)):
             gaps = wall[:, first:last] != GREY_WALL
             assert np.all(gaps.sum(1) == 1)
             assert stats.chisquare(gaps.sum(0)).pvalue > 1e-3
-    assert np.all((grids != GREY_WALL).sum((1, 2)) == 16 * 16 + 4)
-    assert np.all((grids == GREEN_GOAL).sum((1, 2)) == 1)
-
-    theirs = []
-    for seed in range(1500):
-        reference.reset(seed=seed)
-        goal = next(i for i, thing in enumerate(reference.grid.grid) if thing is not None and thing.type == "goal")
-        gap = next(row for row in range(1, 9) if not isinstance(reference.grid.get(9, row), Wall))
-        theirs.append((*divmod(goal, 19), reference.agent_pos[1], reference.agent_pos[0], reference.agent_dir, gap))
-    goals = np.argmax((grids == GREEN_GOAL).reshape(num_envs, -1), 1)
-    gaps = 1 + np.argmax(grids[:, 1:9, 9] != GREY_WALL, 1)
-    ours = np.stack([*np.divmod(goals, 19), state["row"], state["col"], state["direction"], gaps], 1)
-    for a, b in zip(ours.T, np.array(theirs).T, strict=True):
-        table = np.stack([np.bincount(a, minlength=19), np.bincount(b, minlength=19)])
-        assert stats.chi2_contingency(table[:, table.sum(0) > 20]).pvalue > 1e-3
-    assert np.all(goals != state["row"] * 19 + state["col"])
+    assert np.all((ours.grid != GREY_WALL).sum((1, 2)) == 16 * 16 + 4)
+    assert np.all((ours.grid == GREEN_GOAL).sum((1, 2)) == 1)
+    assert np.all(ours.grid[np.arange(4000), ours.row, ours.col] == EMPTY)
+    assert_same_law(ours, minigrid_layouts(FourRoomsEnv(), 1500))
 
 
 def test_reward_falls_with_the_time_that_the_goal_takes():
@@ -98,7 +56,9 @@ def test_the_clock_truncates_without_reward():
 def test_metrics_count_distinct_cells():
     env = FourRooms(size=9, agent_pos=(1, 1), goal_pos=(7, 7))
     _, info = env.reset(seed=0)
-    assert info == dict(cell=10, visited=1, coverage=1 / 40, success=False, context=-1)  # 4 rooms of 3x3 and 4 gaps
+    assert info == dict(
+        cell=10, visited=1, first_visit=0, coverage=1 / 40, success=False, context=-1
+    )  # 4 rooms of 3x3 and 4 gaps
     env.set_state(direction=EAST)
     for action in (FORWARD, TURN_LEFT, TURN_LEFT, FORWARD, TURN_LEFT, FORWARD):  # east, back west, then south
         info = env.step(action)[4]

@@ -87,6 +87,19 @@ def test_the_mapping_depends_on_mapping_seed_alone():
     assert np.array_equal(obs[0][0], first.step(0)[0])
 
 
+def test_in_a_continuing_sea_the_diver_is_back_at_the_top_after_every_dive():
+    env = DeepSea(size=3, randomize_actions=False, continuing=True)
+    obs, rewards, terminated, truncated, infos = rollout(env, [1, 1, 1, 0, 1, 1, 1])
+    assert [np.argwhere(o).tolist() for o in obs] == [[[1, 1]], [[2, 2]], [[0, 0]], [[1, 0]], [[2, 1]], [[0, 0]], [[1, 1]]]
+    assert rewards[2] == pytest.approx(1 - 0.01 / 3)
+    assert not any(terminated) and not any(truncated)
+    assert [info["treasure"] for info in infos] == [False, False, True, False, False, False, False]
+    assert [info["bad_episode"] for info in infos] == [False, False, False, True, True, True, False]
+    model = env.to_tabular()
+    assert len(model.states) == 6
+    assert not model.terminated.any()
+
+
 def test_the_wind_holds_right_back_with_probability_one_over_size():
     envs = DeepSeaVector(num_envs=20_000, size=5, deterministic=False, randomize_actions=False)
     envs.reset(seed=2)

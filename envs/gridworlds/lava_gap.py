@@ -1,0 +1,105 @@
+"""LavaGap: pass a wall of lava through its only gap to the goal. Minigrid's environment, of any size.
+
+Observation: dict of "image", uint8 (7, 7, 3): object, colour and state of the cells in front of the agent, as far as it sees
+             them; "direction", 0 east, 1 south, 2 west, 3 north; "mission", a sentence. observation="image": the image alone.
+Action:      Discrete(7): 0 turn left, 1 turn right, 2 forward; 3 pick up, 4 drop, 5 toggle and 6 done do nothing here.
+Reward:      1 - 0.9 t / max_steps on reaching the goal at step t; otherwise 0.
+Terminates:  on the goal; on lava.  Truncates: after max_steps (4 size^2).
+Info:        cell (row * width + column), visited (distinct cells in this episode), first_visit (step that reached this cell
+             first), coverage (visited / cells one can stand on), success, context (index of the layout, -1 if drawn afresh).
+Contexts:    num_contexts=K draws each episode from K fixed ones: episode k of layout_seed.
+Source:      `LavaGapEnv` of Minigrid (Chevalier-Boisvert et al., 2023, arXiv:2306.13831).
+"""
+
+from explore_gym.envs.engine import kernel, randint, vectorize
+from explore_gym.envs.gridworlds.grid import (
+    EMPTY,
+    GREEN_GOAL,
+    GREY_WALL,
+    MAX_SIZE,
+    RED_LAVA,
+    GridEnv,
+    act,
+    arrive,
+    begin,
+    check_integer,
+    fill,
+    finish,
+    grid_state,
+    inform,
+    observe,
+    room,
+)
+
+OBSTACLES = {  # name -> code, mission
+    "lava": (RED_LAVA, "avoid the lava and get to the green goal square"),
+    "wall": (GREY_WALL, "find the opening and get to the green goal square"),
+}
+
+
+@kernel
+def reset(params, state):
+    word = begin(params, state)
+    size = state.grid.shape[0]
+    room(state, 0, 0, size, size)
+    state.row, state.col = 1, 1
+    state.grid[size - 2, size - 2] = GREEN_GOAL
+    col, row = 2 + randint(state, size - 4), 1 + randint(state, size - 2)
+    fill(state, 1, col, size - 2, 1, params.obstacle)
+    state.grid[row, col] = EMPTY
+    finish(state, word)
+
+
+@kernel
+def step(params, state, action):
+    return arrive(params, state, act(state, action))
+
+
+class LavaGap(GridEnv):
+    """A room from corner to corner, divided by a strip of an obstacle with one gap.
+
+    Args:
+        size: cells along each side, outer walls included, in [5, 255].
+        obstacle: "lava", which ends the episode, or "wall".
+        max_steps: time limit in steps; None: 4 size^2.
+        num_contexts, layout_seed, agent_view_size, see_through_walls, observation: as in `GridEnv`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    dynamics = (reset, step, observe, inform)
+
+    def __init__(
+        self,
+        size=7,
+        obstacle="lava",
+        max_steps=None,
+        num_contexts=None,
+        layout_seed=0,
+        agent_view_size=7,
+        see_through_walls=False,
+        observation="dict",
+        render_mode=None,
+        max_episode_steps=None,
+    ):
+        check_integer("size", size, 5, MAX_SIZE)
+        if obstacle not in OBSTACLES:
+            raise ValueError(f"obstacle must be one of {list(OBSTACLES)}, got {obstacle!r}")
+        code, mission = OBSTACLES[obstacle]
+        super().__init__(
+            state=grid_state(size, size, agent_view_size),
+            params=dict(obstacle=code),
+            missions=(mission,),
+            num_contexts=num_contexts,
+            layout_seed=layout_seed,
+            max_steps=4 * size**2 if max_steps is None else max_steps,
+            agent_view_size=agent_view_size,
+            see_through_walls=see_through_walls,
+            observation=observation,
+            render_mode=render_mode,
+            max_episode_steps=max_episode_steps,
+        )
+
+
+LavaGapVector = vectorize(LavaGap)
