@@ -471,7 +471,7 @@ def learn_world(agent, critic, optimizer, critic_optimizer, b, args):
                 if args.invariant:
                     index = groups(inside, args.num_negatives)
                     inv = alternate(critic, critic_optimizer, past[index], z[index], args).mean()
-                    losses.append(inv)
+                    losses.append(inv.clamp(min=0))  # information isn't negative: below 0 there is nothing to hide
                     metrics["loss/inv"] = inv
             descend(optimizer, sum(losses) / args.horizon, args.max_grad_norm)
             world.track(args.target_decay)

@@ -18,9 +18,7 @@ from torch import nn
 
 from explore_gym.agents import common
 
-Arm = Literal[
-    "none", "global", "episodic", "product", "sum", "e3b", "rnd", "noveld", "e3b_rnd", "e3b_noveld", "e3b_plus_rnd"
-]
+Arm = Literal["none", "global", "episodic", "product", "sum", "e3b", "rnd", "noveld", "e3b_rnd", "e3b_noveld", "e3b_plus_rnd"]
 
 
 @dataclass(kw_only=True)
@@ -30,7 +28,7 @@ class Args(common.Args):
     total_timesteps: int = 2_000_000  # environment steps, rounded up to whole iterations
     arm: Arm = "product"  # where the bonus comes from
     feature: Literal["position", "message"] = "position"  # what is counted: info["cell"] or info["message"]
-    coef: float = 1.0  # weight of the bonus beside the reward
+    coef: float = 0.005  # weight of the bonus beside the reward
     beta: float = 1.0  # weight of the second bonus in sum (the global one) and e3b_plus_rnd (RND's)
     norm_bonus: bool = True  # divide the bonus by its running standard deviation
     shared_counts: bool = True  # one global table for all lanes; the released code has one per process
@@ -48,6 +46,7 @@ class Args(common.Args):
     num_epochs: int = 4  # passes over one rollout; the networks of E3B and RND learn in the first
     num_minibatches: int = 4  # per epoch, of whole lanes
     learning_rate: float = 1e-3
+    anneal_lr: bool = True  # the policy's, linearly to 0 at total_timesteps
     gamma: float = 0.99
     gae_lambda: float = 0.95
     clip_coef: float = 0.2
@@ -489,19 +488,21 @@ def train(args):
     envs.reset(seed=run.env_seed)
     run.persist(**stateful, **{f"{name}_optimizer": x for name, x in optimizers.items()})
     for step in run.steps(args.num_envs * args.num_steps):
+        if args.anneal_lr:
+            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
+            optimizers["agent"].learning_rate.fill_(args.learning_rate * (1 - progress))
         b = rollout(agent, act, envs, lanes, buffer, args)
         bonuses = intrinsic_rewards(b, counts, inverse, ellipses, rnd, args)
         rewards = mixed_rewards(b["rewards"], bonuses, stats, args)
-        b["advantages"] = gae(
-            rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda
-        )
+        b["advantages"] = gae(rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda)
         b["returns"] = b["advantages"] + b["values"]
-        metrics = {**envs.episode_metrics(), **update(agent, inverse, rnd, optimizers, b, args)}
+        metrics = {"episodes": envs.num_episodes, **envs.episode_metrics()}
+        metrics |= update(agent, inverse, rnd, optimizers, b, args)
         metrics |= {"bonus": bonuses.mean(), "reward": rewards.mean()}
         run.log(step, metrics)
     if args.eval_episodes:
         played = run.make_envs(args.num_envs)
-        policy = lambda obs: agent.act(obs, torch.from_numpy(played.episode_length == 0).to(run.device))  # noqa: E731
+        policy = lambda obs: agent.act(obs, torch.from_numpy(played.episode_length == 0).to(run.device))
         run.summary.update(common.evaluate(policy, played, args.eval_episodes, run.eval_seed))
     run.close()
     return run

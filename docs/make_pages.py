@@ -4,8 +4,9 @@ A section lies between `<!-- generated: its name -->` and `<!-- end -->`; the re
 
     python docs/make_pages.py               # rewrite the sections
     python docs/make_pages.py --check       # write nothing, exit 1 if a page differs from what would be written
-    python docs/make_pages.py --scores      # play and solve the environments again (docs/envs/scores.json), then rewrite
-    python docs/make_pages.py --pictures    # record docs/pictures again, then rewrite
+    python docs/make_pages.py --scores      # play and solve the environments again (docs/envs/scores.json), then rewrite;
+                                            # with ids after it, such as DoorKey-v0, those alone
+    python docs/make_pages.py --pictures    # record docs/pictures again, all or those of ids, then rewrite
 """
 
 import argparse
@@ -74,6 +75,16 @@ SETTINGS = [
     ("GoToObject-v0", {}),
     ("PutNear-v0", {}),
     ("LockedRoom-v0", {}),
+    ("Unlock-v0", {}),
+    ("UnlockPickup-v0", {}),
+    ("BlockedUnlockPickup-v0", {}),
+    ("KeyCorridor-v0", {}),
+    ("KeyCorridor-v0", {"room_size": 3, "num_rows": 1}),
+    ("ObstructedMaze-v0", {}),
+    ("LavaMultiRoom-v0", {}),
+    ("Corridors-v0", {}),
+    ("KeyRoom-v0", {}),
+    ("HindsightMaze-v0", {}),
     ("MazeRooms-v0", {}),
 ]
 
@@ -101,6 +112,15 @@ PICTURES = {
     "GoToObject-v0": ["--policy", "random", "--steps", "60"],
     "PutNear-v0": ["--policy", "random", "--steps", "60"],
     "LockedRoom-v0": ["--policy", "random", "--steps", "60"],
+    "Unlock-v0": ["--policy", "optimal", "--steps", "40"],
+    "UnlockPickup-v0": ["--policy", "optimal", "--steps", "40"],
+    "BlockedUnlockPickup-v0": ["--policy", "random", "--steps", "60"],
+    "KeyCorridor-v0": ["--policy", "random", "--steps", "60"],
+    "ObstructedMaze-v0": ["--policy", "random", "--steps", "60"],
+    "LavaMultiRoom-v0": ["--policy", "optimal", "--steps", "60"],
+    "Corridors-v0": ["--policy", "optimal", "--steps", "40"],
+    "KeyRoom-v0": ["--policy", "optimal", "--steps", "40"],
+    "HindsightMaze-v0": ["--policy", "random", "--steps", "60"],
     "MazeRooms-v0": ["--policy", "optimal", "--steps", "180", "--fps", "20"],
 }
 
@@ -411,35 +431,43 @@ def shortest_path_return(env, seed):
     return 0.0 if path is None or len(path) > env.time_limit else sum(env.step(action)[1] for action in path)
 
 
-def measure_scores():
-    """Plays and solves every setting and stores the scores."""
-    entries = []
+def measure_scores(names):
+    """Plays and solves the settings of these ids, of all if there are none, and stores each score when it is known."""
+    stored = json.loads(SCORES.read_text())["settings"] if SCORES.exists() else []
+    entries = {(entry["id"], json.dumps(entry["kwargs"])): entry for entry in stored}
     for name, kwargs in SETTINGS:
+        if names and name not in names:
+            continue
         env_id = f"{NAMESPACE}/{name}"
         played = [play_random(env_id, kwargs, seed) for seed in range(NUM_SEEDS)]
         random = {key: [means[key] for means in played] for key in sorted(played[0])}
         exact = solve(gym.make(env_id, **kwargs).unwrapped)
-        entries.append({"id": env_id, "kwargs": kwargs, "random": random, "exact": exact})
-        print(env_id, kwargs, {key: interval(values) for key, values in random.items()})
-    content = {"episodes": NUM_EPISODES, "seeds": NUM_SEEDS, "settings": entries}
-    SCORES.write_text(json.dumps(content, indent=1) + "\n")
+        entries[env_id, json.dumps(kwargs)] = {"id": env_id, "kwargs": kwargs, "random": random, "exact": exact}
+        print(env_id, kwargs, {key: interval(values) for key, values in random.items()}, flush=True)
+        order = [(f"{NAMESPACE}/{name}", json.dumps(kwargs)) for name, kwargs in SETTINGS]
+        settings = [entries[key] for key in order if key in entries]
+        content = {"episodes": NUM_EPISODES, "seeds": NUM_SEEDS, "settings": settings}
+        SCORES.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def record_pictures():
+def record_pictures(names):
     for name, arguments in PICTURES.items():
+        if names and name not in names:
+            continue
         command = [sys.executable, str(ROOT / "scripts" / "record.py"), "--env", f"{NAMESPACE}/{name}", *arguments]
         subprocess.run(command, check=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for flag in ("check", "scores", "pictures"):
-        parser.add_argument(f"--{flag}", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    for flag in ("scores", "pictures"):
+        parser.add_argument(f"--{flag}", nargs="*", choices=list(ENVIRONMENTS), metavar="ID")
     args = parser.parse_args()
-    if args.scores:
-        measure_scores()
-    if args.pictures:
-        record_pictures()
+    if args.scores is not None:
+        measure_scores(args.scores)
+    if args.pictures is not None:
+        record_pictures(args.pictures)
     stale = False
     for page in pages():
         old, new = page.read_text(), render(page)

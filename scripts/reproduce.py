@@ -137,11 +137,16 @@ def is_locked(job: Job) -> bool:
 
 
 def value_at(rows: list[dict], key: str, step: int, window: int) -> float | None:
-    """The last value of a metric at or before a step, or its mean over the last `window` steps if that is not 0."""
-    values = [row[key] for row in rows if key in row and row["step"] <= step and (not window or row["step"] > step - window)]
-    if not values:
+    """The last value of a metric at or before a step, or its mean over the last `window` steps if that is not 0.
+
+    Rows that tell how many `episodes` ended in them count by that number.
+    """
+    found = [row for row in rows if key in row and row["step"] <= step and (not window or row["step"] > step - window)]
+    if not found:
         return None
-    return float(np.mean(values)) if window else values[-1]
+    if not window:
+        return found[-1][key]
+    return float(np.average([row[key] for row in found], weights=[max(1, row.get("episodes", 1)) for row in found]))
 
 
 def harvest(claim: Claim, job: Job) -> dict:

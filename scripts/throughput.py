@@ -257,7 +257,7 @@ TRAININGS = (
 
 
 class Report:
-    """The rows measured so far, by part; the file, if there is one, is rewritten after each of them and keeps its other parts."""
+    """The rows measured so far, by part; the file, if there is one, is rewritten after each and keeps its other parts."""
 
     def __init__(self, path, args):
         self.path, self.settings = path, {key: getattr(args, key) for key in ("seconds", "rounds", "copy", "num_threads")}

@@ -12,7 +12,7 @@ Info:        cell (row * columns + col), visited (distinct cells in this episode
              afresh), corridor (the one that the agent is in, from the west, -1 in the hub).
 Layout:      a comb. The hub is a row, the corridors lead north from every second of its cells, and the agent starts in the
              middle of the hub looking south. Each corridor ends length (25) moves and two turns from there: the further its
-             mouth, the shorter its teeth. So all ends are reached after length + 2 steps at the earliest, with length + 1 cells
+             mouth, the shorter it is. So all ends are reached after length + 2 steps at the earliest, with length + 1 cells
              visited, and no path of max_steps visits more.
 Contexts:    which corridor holds the goal, drawn from layout_seed: num_contexts=1 (default) makes it the same in all episodes,
              None draws it afresh in each.

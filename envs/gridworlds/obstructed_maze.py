@@ -4,7 +4,7 @@ Observation: dict of "image", uint8 (7, 7, 3): object, colour and state of the c
              them; "direction", 0 east, 1 south, 2 west, 3 north; "mission", a sentence. observation="image": the image alone.
 Action:      Discrete(7): 0 turn left, 1 turn right, 2 forward, 3 pick up, 4 drop, 5 toggle; 6 done does nothing here.
 Reward:      1 - 0.9 t / max_steps on picking up the blue ball at step t; otherwise 0.
-Terminates:  on picking up the blue ball.  Truncates: after max_steps (3600; 288, 720, 1584 and 2592 with 0 to 3 quarters).
+Terminates:  on picking up the blue ball.  Truncates: after max_steps (288, 720, 1584, 2592 or 3600 for 0 to 4 quarters).
 Info:        cell (row * width + column), visited (distinct cells in this episode), first_visit (step that reached this cell
              first), coverage (visited / cells one can stand on), success, context (index of the layout, -1 if drawn afresh).
 Contexts:    num_contexts=K draws each episode from K fixed ones: episode k of layout_seed.
@@ -22,7 +22,6 @@ from explore_gym.envs.engine import kernel, randint, vectorize
 from explore_gym.envs.gridworlds.grid import (
     BALL,
     BLUE,
-    BOX,
     CLOSED,
     EAST,
     GREEN,
@@ -58,6 +57,7 @@ from explore_gym.envs.gridworlds.room_grid import (
 
 ROOM_SIZE = 6
 MIDDLE = 4  # room of the 3x3
+SIDE_ROOMS = ((2, 1), (1, 2), (0, 1), (1, 0))  # (column, row), in the order of the quarters
 BLUE_BALL, GREEN_BALL = BALL | BLUE << 4, BALL | GREEN << 4
 MAX_STEPS = (288, 720, 1584, 2592, 3600)  # by quarters
 
@@ -193,12 +193,12 @@ class ObstructedMaze(GridEnv):
 
 def check_agent_room(agent_room, num_quarters):
     """The number of the room that the agent starts in."""
-    rooms = {(1, 1): MIDDLE, **dict(list({(2, 1): 5, (1, 2): 7, (0, 1): 3, (1, 0): 1}.items())[:num_quarters])}
-    rooms = rooms if num_quarters else {(0, 0): 0}
-    start = next(iter(rooms)) if agent_room is None else agent_room
+    rooms = ((1, 1), *SIDE_ROOMS[:num_quarters]) if num_quarters else ((0, 0),)
+    start = rooms[0] if agent_room is None else agent_room
     if not isinstance(start, (tuple, list)) or tuple(start) not in rooms:
         raise ValueError(f"agent_room must be one of {', '.join(map(str, rooms))} here, got {agent_room!r}")
-    return rooms[tuple(start)]
+    col, row = start
+    return 3 * row + col
 
 
 ObstructedMazeVector = vectorize(ObstructedMaze)

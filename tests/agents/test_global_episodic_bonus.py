@@ -377,5 +377,8 @@ def test_feature_that_the_environment_does_not_report(tmp_path):
 
 
 @pytest.mark.slow
-def test_learns_a_chain_of_rooms_that_it_never_solves_without_a_bonus(tmp_path):
-    pass
+def test_global_bonus_finds_the_corridor_with_the_reward(tmp_path):
+    changed = dict(env="Explore/Corridors-v0", env_kwargs='{"length": 12, "position": true}', quiet=True)
+    geb.train(geb.Args(run_dir=str(tmp_path), arm="global", coef=0.005, num_envs=64, total_timesteps=80_000, **changed))
+    rows = common.read_metrics(tmp_path / "metrics.jsonl")
+    assert np.mean([row["success"] for row in rows[-8:]]) > 0.8

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from explore_gym.scripts.claims import evaluate, read_claim, read_results, render_page
+from explore_gym.scripts.claims import evaluate, read_claim, read_results, render_page, verdict
 
 PAPERS = Path(__file__).parents[2] / "docs" / "papers"
 SLUGS = sorted(path.parent.name for path in PAPERS.glob("*/claim.json"))
+GOING_ON = {"global_episodic_bonus"}  # claims whose runs aren't all done; their pages say so
 
 
 def test_there_are_claims():
@@ -19,15 +20,16 @@ def claim(request):
     return read_claim(request.param, PAPERS)
 
 
-def test_all_runs_are_stored(claim):
+def test_all_runs_are_stored_and_every_inequality_can_be_evaluated(claim):
     rows = read_results(claim)
-    assert [key for key in claim.required() if key not in rows] == []
-
-
-def test_every_inequality_can_be_evaluated(claim):
-    rows = read_results(claim)
+    missing = [key for key in claim.required() if key not in rows]
     findings = [evaluate(claim, rows, item) for item in claim.inequalities]
-    assert {finding.status for finding in findings} <= {"holds", "fails"}
+    if claim.slug in GOING_ON:
+        assert missing, "all runs are done: take it off the list"
+        assert verdict(findings) == "incomplete"
+    else:
+        assert missing == []
+        assert {finding.status for finding in findings} <= {"holds", "fails"}
 
 
 def test_page_is_what_the_data_say(claim):

@@ -36,6 +36,13 @@ SETTINGS = {
     "Explore/Fetch-v0": [{"num_objects": 9, "observation": "image"}],
     "Explore/GoToDoor-v0": [{"size": 8, "see_through_walls": False}],
     "Explore/PutNear-v0": [{"size": 8, "num_objects": 4}],
+    "Explore/LavaMultiRoom-v0": [{"num_rooms": 2, "max_room_size": 5, "size": 12, "num_contexts": 3, "position": True}],
+    "Explore/Corridors-v0": [{"corridors": 3, "length": 4, "num_contexts": None, "step_counter": True, "noise_channels": 3}],
+    "Explore/KeyRoom-v0": [
+        {"num_monsters": 2, "distractor_messages": 5, "num_contexts": 3, "max_steps": 60, "noise_channels": 2},
+        {"size": 8, "observation": "image", "max_steps": 60},
+    ],
+    "Explore/HindsightMaze-v0": [{"noise": "persistent", "sticky_probability": 0.25, "max_steps": 60}],
     "Explore/FourRooms-v0": [
         {"size": 9, "max_steps": 30, "num_contexts": 4, "agent_view_size": 5},
         {"size": 7, "max_steps": 40, "see_through_walls": True, "observation": "image", "goal_pos": [2, 2]},
@@ -44,7 +51,8 @@ SETTINGS = {
 }
 # Nothing is drawn at random, so that every seed gives the same run: (id, keyword arguments)
 MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *SETTINGS["Explore/MazeRooms-v0"])]
-DETERMINISTIC = [("Explore/DeepSea-v0", {}), ("Explore/Empty-v0", {}), ("Explore/DistShift-v0", {}), *MAZES]
+FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze")  # by default
+DETERMINISTIC = [*((f"Explore/{name}-v0", {}) for name in FIXED), *MAZES]
 CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *SETTINGS.get(id, ()))]
 NUM_STEPS = 600  # per run of the checks, or an episode's length and a few more
 TRAJECTORY_STEPS = 200  # kernels as plain Python are slow
@@ -65,6 +73,7 @@ def test_every_id_is_registered():
     assert sorted(id for id, spec in gym.registry.items() if spec.namespace == NAMESPACE) == sorted([*IDS, *SIZES])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", SIZES)
 def test_a_variant_is_its_environment_with_other_arguments(id):
     base, kwargs = VARIANTS[id.removeprefix(f"{NAMESPACE}/")]

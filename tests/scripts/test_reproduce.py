@@ -251,6 +251,16 @@ def test_curves_over_steps_on_a_logarithmic_scale(paper):
     assert (paper.folder / "curves.png").exists()
 
 
+def test_a_window_counts_episodes_where_rows_tell_how_many_ended():
+    rows = [{"step": 10, "score": 9.0}, {"step": 20, "score": 1.0, "episodes": 1}, {"step": 30, "score": 0.0, "episodes": 4}]
+    rows.append({"step": 40, "episodes": 0})  # nothing ended: no score
+    assert reproduce.value_at(rows, "score", 40, 25) == 0.2  # one success in five episodes
+    assert reproduce.value_at(rows, "score", 30, 0) == 0.0
+    plain = [{"step": 10, "score": 1.0}, {"step": 20, "score": 3.0}]
+    assert reproduce.value_at(plain, "score", 20, 20) == 2.0
+    assert reproduce.value_at(rows, "score", 5, 0) is None
+
+
 def test_a_table_has_the_columns_of_its_arms_and_large_numbers_in_full(paper):
     paper.claim["metrics"]["other"] = {"label": "other"}
     paper.claim["columns"].append(["other", "final"])

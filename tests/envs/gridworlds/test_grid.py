@@ -4,13 +4,16 @@ import inspect
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from minigrid.core import constants, world_object
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
 from minigrid.minigrid_env import MiniGridEnv
 from scipy import stats
 
+from explore_gym.envs.engine import KernelVectorEnv, kernel, randint
 from explore_gym.envs.gridworlds import grid as core
+from explore_gym.envs.gridworlds.corridors import Corridors
 from explore_gym.envs.gridworlds.four_rooms import FourRooms
 
 SIZE = 9
@@ -346,6 +349,102 @@ def test_frame_has_minigrids_colours():
     assert centre(0, 18) == (100, 100, 100)
     assert centre(12, 12) == (0, 0, 0)
     assert centre(2, 2)[0] > centre(2, 2)[1]  # the agent, red under the highlight
+
+
+@kernel
+def reset_spinner(params, state):
+    word = core.begin(params, state)
+    height, width = state.grid.shape
+    core.room(state, 0, 0, height, width)
+    state.row, state.col = 2, 1
+    core.finish(state, word)
+
+
+@kernel
+def spin(params, state, action):
+    """The action, then a turn at random."""
+    core.act(state, action)
+    state.direction = randint(state, 4)
+    state.stale = True
+    return 0.0, False
+
+
+@kernel
+def observe_spin(params, state, obs):
+    obs.spin = 10 * state.direction + state.t
+
+
+class Spinner(core.GridEnv):
+    """A room of 5x6 cells in which every step ends with a turn at random."""
+
+    dynamics = (reset_spinner, spin, core.observe, core.inform)
+
+    def __init__(self, observation="dict", **options):
+        super().__init__(
+            state=core.grid_state(5, 6, 3), params={}, num_contexts=None, layout_seed=0, missions=("spin",), max_steps=20,
+            agent_view_size=3, see_through_walls=False, observation=observation, render_mode=None, max_episode_steps=None,
+            **options,
+        )  # fmt: skip
+
+
+OPTIONS = dict(position=True, step_counter=True, noise_channels=3, components=dict(spin=(spaces.Discrete(60), observe_spin)))
+
+
+def test_the_options_parts_of_the_observation():
+    env = Spinner(**OPTIONS)
+    assert list(env.observation_space) == ["image", "direction", "mission", "spin", "position", "step", "noise"]
+    assert env.observation_space["position"] == spaces.MultiDiscrete([6, 5])
+    obs, _ = env.reset(seed=0)
+    assert (obs["position"].tolist(), obs["step"].tolist(), obs["spin"]) == ([1, 2], [0.0], 0)
+    for t, direction in ((1, core.EAST), (2, core.SOUTH)):
+        env.set_state(direction=direction)
+        obs, *_ = env.step(core.FORWARD)
+        assert obs["position"].tolist() == [[2, 2], [2, 3]][t - 1]  # (column, row)
+        assert obs["step"] == pytest.approx([t / 20])
+        assert obs["spin"] == 10 * obs["direction"] + t
+        assert env.observation_space.contains(obs)
+    plain = Spinner()
+    plain.reset(seed=0)
+    plain.set_state(env.get_state())
+    np.testing.assert_array_equal(plain.set_state()["image"], obs["image"])
+
+
+def test_noise_is_uniform_and_new_in_every_step():
+    envs = KernelVectorEnv(Spinner(**OPTIONS), 1500)
+    seen = [envs.reset(seed=0)[0]["noise"]]
+    seen += [envs.step(np.full(1500, core.DONE))[0]["noise"] for _ in range(3)]
+    noise = np.concatenate(seen, 1)
+    assert noise.shape == (1500, 12) and noise.dtype == np.float32
+    assert 0.0 <= noise.min() < 0.001 < 0.999 < noise.max() < 1.0
+    assert min(stats.kstest(column, "uniform").pvalue for column in noise.T) > 1e-4
+    assert abs(np.corrcoef(noise.T) - np.eye(12)).max() < 0.12
+    assert abs(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1]) < 0.1  # neighbouring lanes
+
+
+def test_noise_is_new_where_the_dynamics_draw_nothing():
+    env = Corridors(corridors=3, length=4, noise_channels=2)
+    episodes = [[env.reset(seed=0)[0]["noise"], *(env.step(core.DONE)[0]["noise"] for _ in range(9))]]
+    episodes.append([env.reset()[0]["noise"], *(env.step(core.DONE)[0]["noise"] for _ in range(9))])
+    assert len(np.unique(episodes)) == 2 * 10 * 2
+
+
+def test_noise_takes_nothing_from_the_dynamics_random_stream():
+    noisy, plain = KernelVectorEnv(Spinner(**OPTIONS), 50), KernelVectorEnv(Spinner(), 50)
+    noisy.reset(seed=0), plain.reset(seed=0)
+    for actions in np.random.default_rng(0).integers(0, 7, (30, 50)):  # over the end of an episode
+        noisy.step(actions), plain.step(actions)
+        np.testing.assert_array_equal(noisy.get_state(), plain.get_state())
+    first = noisy.set_state()["noise"]
+    np.testing.assert_array_equal(noisy.set_state()["noise"], first)  # looking twice shows the same
+
+
+def test_the_image_alone_holds_no_parts():
+    for name, option in OPTIONS.items():
+        part = {"step_counter": "step", "noise_channels": "noise", "components": "spin"}.get(name, name)
+        with pytest.raises(ValueError, match=f"observation must be 'dict' to hold {part}, got 'image'"):
+            Spinner(observation="image", **{name: option})
+    with pytest.raises(ValueError, match=r"noise_channels must be an integer in \[0, 4096\], got -1"):
+        Spinner(noise_channels=-1)
 
 
 @pytest.mark.parametrize(
