@@ -2,7 +2,6 @@ import copy
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
