@@ -134,6 +134,7 @@ class Predictor(nn.Module):
         if self.generator is None:
             return F.normalize(self.reconstructor(state), dim=-1), None
         noise = torch.randn(len(w), self.noise_dim, device=w.device)
+        w = w * w.shape[1] ** 0.5  # as large as the other inputs
         z = self.generator(torch.cat([noise, past, w], 1)).tanh()  # bounded: it can't outrun the critic
         return F.normalize(self.reconstructor(torch.cat([state, z], 1)), dim=-1), z
 
@@ -146,8 +147,8 @@ class Critic(nn.Module):
 
     def __init__(self, past_dim, args):
         super().__init__()
-        self.past = net(past_dim, args.hidden, args.hidden)
-        self.code = net(args.code_dim, args.hidden, args.hidden)
+        self.past = mlp(past_dim, args.hidden, args.hidden, 1.0)  # of tanh: units of ReLU die in a game like this
+        self.code = mlp(args.code_dim, args.hidden, args.hidden, 1.0)
 
     def forward(self, past, z):
         scores = self.past(past) @ self.code(z).mT / math.sqrt(self.past[-1].out_features)
