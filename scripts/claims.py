@@ -61,6 +61,7 @@ class Inequality:
     right: str = ""
     statistic: str = "iqm"  # over seeds, of both sides
     right_statistic: str = ""  # of the right side, where it is another
+    right_at: str = ""  # checkpoint of the right side, where it is another
     factor: float = 1.0
     offset: float = 0.0
     separate_intervals: bool = False  # the two sides' intervals must lie apart, too
@@ -169,7 +170,8 @@ def check_names(claim: Claim, path: Path) -> None:
                 raise UsageError(f"{path}: unknown {what} {name!r}, expected one of {', '.join(defined)}")
 
     known("metric", [*claim.curves, *(i.metric for i in claim.inequalities), *(m for m, _ in claim.columns)], claim.metrics)
-    known("checkpoint", [*(i.at for i in claim.inequalities), *(at for _, at in claim.columns)], claim.checkpoints)
+    ats = [at for i in claim.inequalities for at in (i.at, i.right_at or i.at)]
+    known("checkpoint", [*ats, *(at for _, at in claim.columns)], claim.checkpoints)
     required = [name for name, arm in claim.arms.items() if not arm.optional]
     known("required arm", [arm for i in claim.inequalities for arm in i.arms], required)
     known("arm", [name for names in claim.tables.values() for name in names], claim.arms)
@@ -318,7 +320,8 @@ def evaluate(claim: Claim, rows: Rows, item: Inequality) -> Finding:
         left = found.get(item.left)
     else:
         left = Trend(tuple(found[arm] for arm in item.left)) if found.keys() >= set(item.left) else None
-    right = estimate(claim, rows, item.right, item.metric, item.at, right_statistic) if item.right else None
+    right_at = item.right_at or item.at
+    right = estimate(claim, rows, item.right, item.metric, right_at, right_statistic) if item.right else None
     sentence = describe(claim, item)
     if not left or (item.right and not right):
         return Finding(sentence, left, right, math.nan, (math.nan, math.nan), "incomplete")
@@ -348,7 +351,10 @@ def describe(claim: Claim, item: Inequality) -> str:
         left = f"{name}({claim.arms[item.left].label})"
     else:
         left = f"Spearman of {name} over ({', '.join(claim.arms[arm].label for arm in item.left)})"
-    return f"{left} {relation} {right} at {steps(claim.checkpoints[item.at])}{apart}"
+    at = steps(claim.checkpoints[item.at])
+    if item.right_at:
+        at += f" against {steps(claim.checkpoints[item.right_at])}"
+    return f"{left} {relation} {right} at {at}{apart}"
 
 
 def steps(count: int) -> str:

@@ -239,6 +239,21 @@ def test_the_two_sides_may_have_statistics_of_their_own(paper):
     assert findings[0].sentence == "highest score(A) ≤ 1.02 × score(A) at 2k steps"
 
 
+def test_the_two_sides_may_stand_at_checkpoints_of_their_own(paper):
+    assert paper.reproduce() == 0
+    grows = {"metric": "score", "at": "final", "left": "a", "relation": ">=", "right": "a", "right_at": "early"}
+    paper.claim["inequalities"] = [{**grows, "factor": 1.001}, {**grows, "relation": "<="}]
+    paper.write()
+    findings = [evaluate(paper.read(), paper.rows(), item) for item in paper.read().inequalities]
+    assert [(x.left.value, x.right.value) for x in findings] == [(pytest.approx(0.522), pytest.approx(0.521))] * 2
+    assert [x.status for x in findings] == ["holds", "fails"]
+    assert findings[0].sentence == "score(A) ≥ 1.001 × score(A) at 2k steps against 0.95k steps"
+    paper.claim["inequalities"][0]["right_at"] = "never"
+    paper.write()
+    with pytest.raises(UsageError, match="unknown checkpoint 'never', expected one of early, final"):
+        paper.read()
+
+
 def test_curves_over_steps_on_a_logarithmic_scale(paper):
     paper.claim["log_steps"] = True
     paper.claim["figures"]["curves"]["columns"] = 1
