@@ -404,7 +404,8 @@ def verdict_section(claim: Claim, rows: Rows, findings: list[Finding]) -> str:
 
 def markdown_table(header: list[str], body: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    literal = [[cell.replace("|", "\\|").replace("](", "]\\(") for cell in line] for line in lines]  # no links
+    return "\n".join("| " + " | ".join(line) + " |" for line in literal)
 
 
 def inequality_table(findings: list[Finding]) -> str:
