@@ -46,12 +46,17 @@ RIVER_SWIM_12 = Task("Explore/RiverSwim-v0", 50_000, 0.13742, 28.928659, "exact"
 SLIPPERY_ROOMS = Task("Explore/SlipperyRooms-v0", 50_000, 0.643146, 79.796184, "exact")
 GARNET = Task("Explore/Garnet-v0", 50_000, 48.437221, 84.155, "exact")
 
+DOOR_KEY_5 = Task("Explore/DoorKey-v0", 200_000, 0.033172, 0.963352, "stored", {"size": 5, "observation": "image"})
+TWO_ROOMS = {"min_rooms": 2, "max_rooms": 2, "max_room_size": 4, "observation": "image"}
+ONE_ROW = {"room_size": 3, "num_rows": 1, "observation": "image"}
+
 SUITES: dict[str, list[Task]] = {
     # a single reward at the end of a long way
     "sparse": [
         DEEP_SEA_10,
         Task("Explore/DeepSea-v0", 100_000, -0.004999, 0.99, "exact", {"size": 20}),
         Task("Explore/FourRooms-v0", 200_000, 0.018458, 0.8542, "stored", {"observation": "image"}),
+        DOOR_KEY_5,
     ],
     # noise in transitions and rewards
     "stochastic": [
@@ -66,6 +71,17 @@ SUITES: dict[str, list[Task]] = {
         Task("Explore/MetaBandit-v0", 500_000, 15.0, 25.0, "exact", {"family": "bernoulli"}),
         Task("Explore/MetaBandit-v0", 500_000, 3.0, 33.386146, "exact", {"safe_arm": 0.5}),
         Task("Explore/FourRooms-v0", 200_000, 0.087586, 0.92845, "stored", {"size": 9, "observation": "image"}),
+    ],
+    # Minigrid's tasks
+    "minigrid": [
+        DOOR_KEY_5,
+        Task("Explore/DoorKey-v0", 500_000, 0.008586, 0.976867, "stored", {"observation": "image"}),
+        Task("Explore/MultiRoom-v0", 500_000, 0.008421, 0.84295, "stored", TWO_ROOMS),
+        Task("Explore/LavaGap-v0", 500_000, 0.010868, 0.95151, "stored", {"observation": "image"}),
+        Task("Explore/LavaCrossing-v0", 500_000, 0.004711, 0.960917, "stored", {"observation": "image"}),
+        Task("Explore/Unlock-v0", 500_000, 0.023128, 0.970562, "stored", {"observation": "image"}),
+        Task("Explore/UnlockPickup-v0", 500_000, 0.000773, 0.949063, "stored", {"observation": "image"}),
+        Task("Explore/KeyCorridor-v0", 500_000, 0.018947, 0.950867, "stored", ONE_ROW),
     ],
     # few enough states for tables
     "tabular": [
