@@ -29,7 +29,7 @@ FEATURES = {
 # environment, its arguments, the feature that is counted there
 SETTINGS: list[tuple[str, dict[str, Any], Literal["position", "message"]]] = [
     ("Explore/Corridors-v0", {"num_contexts": 1}, "position"),
-    ("Explore/KeyRoom-v0", {}, "message"),
+    ("Explore/KeyRoom-v0", {"size": 8}, "message"),
     ("Explore/LavaMultiRoom-v0", {"num_rooms": 4}, "position"),
 ]
 
