@@ -119,7 +119,7 @@ POSITION, STEPS, OPEN, STALE, FINISHED, INACCURATE = range(6)  # of Memory.clock
 def set_interval(m, c, s, a):
     """What the planners may assume of p(. | s, a): a lower bound, the room above it, and the mass that is left to place.
 
-    Empirical Bernstein: |p - p_hat| <= alpha_p (sqrt(2 p_hat (1 - p_hat) L / n) + 7 L / (3 n)), L = log(6 S A n / delta);
+    Empirical Bernstein: abs(p - p_hat) <= alpha_p (sqrt(2 p_hat (1 - p_hat) L / n) + 7 L / (3 n)), L = log(6 S A n / delta);
     anything where n = 0. The planner of R-MAX takes p_hat itself.
     """
     num_states, num_actions = m.counts.shape
