@@ -1,7 +1,9 @@
 """Crossing: cross rivers of lava, or walls, each with one opening, to the goal. Minigrid's LavaCrossing and SimpleCrossing.
 
 Observation: dict of "image", uint8 (7, 7, 3): object, colour and state of the cells in front of the agent, as far as it sees
-             them; "direction", 0 east, 1 south, 2 west, 3 north; "mission", a sentence. observation="image": the image alone.
+             them; "direction", 0 east, 1 south, 2 west, 3 north; "mission", a sentence. position=True adds "position",
+             MultiDiscrete (column, row); step_counter=True "step", float32 (1,), t / max_steps; noise_channels=k "noise",
+             float32 (k,), uniform random numbers, new in every step. observation="image": the image alone.
 Action:      Discrete(7): 0 turn left, 1 turn right, 2 forward; 3 pick up, 4 drop, 5 toggle and 6 done do nothing here.
 Reward:      1 - 0.9 t / max_steps on reaching the goal at step t; otherwise 0.
 Terminates:  on the goal; on lava.  Truncates: after max_steps (4 size^2).
@@ -118,6 +120,7 @@ class Crossing(GridEnv):
         obstacle: "lava", which ends the episode, or "wall".
         max_steps: time limit in steps; None: 4 size^2.
         num_contexts, layout_seed, agent_view_size, see_through_walls, observation: as in `GridEnv`.
+        position, step_counter, noise_channels: further parts of the dict observation, as in `GridEnv`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -136,6 +139,9 @@ class Crossing(GridEnv):
         agent_view_size=7,
         see_through_walls=False,
         observation="dict",
+        position=False,
+        step_counter=False,
+        noise_channels=0,
         render_mode=None,
         max_episode_steps=None,
     ):
@@ -154,6 +160,9 @@ class Crossing(GridEnv):
             agent_view_size=agent_view_size,
             see_through_walls=see_through_walls,
             observation=observation,
+            position=position,
+            step_counter=step_counter,
+            noise_channels=noise_channels,
             render_mode=render_mode,
             max_episode_steps=max_episode_steps,
         )
