@@ -7,6 +7,12 @@ from gymnasium import register
 # id without the namespace -> module:class below explore_gym.envs, keyword arguments
 ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "MetaBandit-v0": ("bandits.meta_bandit:MetaBandit", {}),
+    "ContextualBandit-v0": ("bandits.contextual_bandit:ContextualBandit", {}),
+    "LinearBandit-v0": ("bandits.linear_bandit:LinearBandit", {}),
+    "BestArm-v0": ("bandits.best_arm:BestArm", {}),
+    "Thresholds-v0": ("bandits.thresholds:Thresholds", {}),
+    "TwentyQuestions-v0": ("bandits.twenty_questions:TwentyQuestions", {}),
+    "RatingBandit-v0": ("bandits.rating_bandit:RatingBandit", {}),
     "DeepSea-v0": ("tabular.deep_sea:DeepSea", {}),
     "RiverSwim-v0": ("tabular.river_swim:RiverSwim", {}),
     "Corridor-v0": ("tabular.corridor:Corridor", {}),

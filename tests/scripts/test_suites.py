@@ -76,7 +76,7 @@ def test_a_file_that_makes_no_sense(tmp_path, content, message):
 
 
 def test_unknown_suite():
-    with pytest.raises(UsageError, match="no suite 'chess', expected one of sparse, stochastic, contextual, minigrid, tabular or a JSON"):
+    with pytest.raises(UsageError, match=r"no suite 'chess', expected one of sparse, stochastic, .*tabular or a JSON"):
         read_suite("chess")
 
 
