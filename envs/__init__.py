@@ -13,6 +13,7 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Thresholds-v0": ("bandits.thresholds:Thresholds", {}),
     "TwentyQuestions-v0": ("bandits.twenty_questions:TwentyQuestions", {}),
     "RatingBandit-v0": ("bandits.rating_bandit:RatingBandit", {}),
+    "MetaGrid-v0": ("bandits.meta_grid:MetaGrid", {}),
     "DeepSea-v0": ("tabular.deep_sea:DeepSea", {}),
     "RiverSwim-v0": ("tabular.river_swim:RiverSwim", {}),
     "Corridor-v0": ("tabular.corridor:Corridor", {}),

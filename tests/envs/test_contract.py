@@ -28,6 +28,10 @@ SETTINGS = {
     "Explore/Thresholds-v0": [{"positions": 7, "budget": 9, "margin": [0.1, 0.3], "loss": "regret"}],
     "Explore/TwentyQuestions-v0": [{"objects": 9, "questions": 6, "budget": 8, "noise": 0.2, "rank": 2, "target": 4}],
     "Explore/RatingBandit-v0": [{"items": 8, "rank": 2, "budget": 7, "loss": "error"}],
+    "Explore/MetaGrid-v0": [
+        {"layout": "comb", "traps": 3, "recurrence": 3, "length": "geometric"},
+        {"layout": ["o.S", "#.o"], "recurrence": 2, "episode_steps": 4},
+    ],
     "Explore/DeepSea-v0": [{"size": 5, "deterministic": False}],
     "Explore/RiverSwim-v0": [{"size": 12, "max_steps": 50}],
     "Explore/Corridor-v0": [{"size": 5, "slip": 0.3, "setback": 2, "max_steps": 30}],
