@@ -99,6 +99,8 @@ SETTINGS = [
     ("KeyRoom-v0", {}),
     ("HindsightMaze-v0", {}),
     ("MazeRooms-v0", {}),
+    ("XLand-v0", {}),
+    ("XLand-v0", {"rules": "trivial"}),
 ]
 
 # Arguments of scripts/record.py; an exact model, which the optimal policy needs, doesn't exist of Gaussian bandits
@@ -111,6 +113,12 @@ PICTURES = {
     "TwentyQuestions-v0": ["--policy", "random", "--steps", "20", "--fps", "4"],
     "RatingBandit-v0": ["--policy", "random", "--steps", "10", "--fps", "2"],
     "MetaGrid-v0": ["--policy", "random", "--steps", "100"],
+    "XLand-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-Games-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-HideAndSeek-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-Tag-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-CaptureTheFlag-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-KeepAway-v0": ["--policy", "random", "--steps", "60"],
     "DeepSea-v0": ["--policy", "optimal", "--steps", "20", "--fps", "4"],
     "RiverSwim-v0": ["--policy", "optimal", "--steps", "40"],
     "Corridor-v0": ["--policy", "optimal", "--steps", "40"],

@@ -45,6 +45,12 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Corridors-v0": ("gridworlds.corridors:Corridors", {}),
     "KeyRoom-v0": ("gridworlds.key_room:KeyRoom", {}),
     "HindsightMaze-v0": ("gridworlds.hindsight_maze:HindsightMaze", {}),
+    "XLand-v0": ("xland.xland:XLand", {}),
+    "XLand-Games-v0": ("xland.games:XLandGames", {}),
+    "XLand-HideAndSeek-v0": ("xland.hide_and_seek:XLandHideAndSeek", {}),
+    "XLand-Tag-v0": ("xland.tag:XLandTag", {}),
+    "XLand-CaptureTheFlag-v0": ("xland.capture_the_flag:XLandCaptureTheFlag", {}),
+    "XLand-KeepAway-v0": ("xland.keep_away:XLandKeepAway", {}),
 }
 # further ids of the environments above, Minigrid's own names and sizes: id -> id above, keyword arguments
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -127,6 +133,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ObstructedMaze-1Q-v1": ("ObstructedMaze-v0", {"num_quarters": 1}),
     "ObstructedMaze-2Q-v1": ("ObstructedMaze-v0", {"num_quarters": 2, "agent_room": [2, 1]}),
     "ObstructedMaze-Full-v1": ("ObstructedMaze-v0", {}),
+    "XLand-R1-9x9-v0": ("XLand-v0", {}),
+    "XLand-R1-13x13-v0": ("XLand-v0", {"size": 13}),
+    "XLand-R1-17x17-v0": ("XLand-v0", {"size": 17}),
+    "XLand-R2-9x9-v0": ("XLand-v0", {"rooms": 2}),
+    "XLand-R2-13x13-v0": ("XLand-v0", {"rooms": 2, "size": 13}),
+    "XLand-R2-17x17-v0": ("XLand-v0", {"rooms": 2, "size": 17}),
+    "XLand-R4-9x9-v0": ("XLand-v0", {"rooms": 4}),
+    "XLand-R4-13x13-v0": ("XLand-v0", {"rooms": 4, "size": 13}),
+    "XLand-R4-17x17-v0": ("XLand-v0", {"rooms": 4, "size": 17}),
+    "XLand-R6-13x13-v0": ("XLand-v0", {"rooms": 6, "size": 13}),
+    "XLand-R6-17x17-v0": ("XLand-v0", {"rooms": 6, "size": 17}),
+    "XLand-R6-19x19-v0": ("XLand-v0", {"rooms": 6, "size": 19}),
+    "XLand-R9-16x16-v0": ("XLand-v0", {"rooms": 9, "size": 16}),
+    "XLand-R9-19x19-v0": ("XLand-v0", {"rooms": 9, "size": 19}),
+    "XLand-R9-25x25-v0": ("XLand-v0", {"rooms": 9, "size": 25}),
 }
 NAMESPACE = "Explore"
 

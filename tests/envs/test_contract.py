@@ -63,6 +63,19 @@ SETTINGS = {
         {"size": 8, "observation": "image", "max_steps": 60},
     ],
     "Explore/HindsightMaze-v0": [{"noise": "persistent", "sticky_probability": 0.25, "max_steps": 60}],
+    "Explore/XLand-v0": [
+        {
+            "rooms": 4,
+            "size": 13,
+            "rules": "high",
+            "tasks": "train",
+            "trials": 3,
+            "trial_steps": 40,
+            "goal_visible": True,
+            "rules_visible": True,
+        },
+    ],
+    "Explore/XLand-Games-v0": [{"relation": "shared", "trials": 2, "trial_steps": 20, "reward": "once"}],
     "Explore/FourRooms-v0": [
         {"size": 9, "max_steps": 30, "num_contexts": 4, "agent_view_size": 5},
         {"size": 7, "max_steps": 40, "see_through_walls": True, "observation": "image", "goal_pos": [2, 2]},
