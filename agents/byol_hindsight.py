@@ -37,10 +37,10 @@ class Args(common.Args):
     arm: Literal["ppo", "rnd", "icm", "byol_explore", "hindsight", "hindsight_rec", "hindsight_noinv"] = "hindsight"
     ext_coef: float = 0.0  # weight of the environment's reward
     int_coef: float = 1.0  # weight of the arm's reward
-    rec_coef: float = 5.0  # weight of the reconstruction error beside the invariance term: lambda
+    rec_coef: float = 2.0  # weight of the reconstruction error beside the invariance term: lambda
     horizon: int = 1  # steps that the open loop looks ahead: K
     hidden: int = 64  # width of every hidden layer
-    embedding_dim: int = 64  # outputs of the encoder
+    embedding_dim: int = 16  # outputs of the encoder
     belief_dim: int = 64  # state of both GRUs
     code_dim: int = 32  # numbers in z
     noise_dim: int = 32  # Gaussian numbers that the generator draws
@@ -52,6 +52,7 @@ class Args(common.Args):
     model_minibatches: int = 8  # per epoch, each of whole lanes
     model_learning_rate: float = 3e-3
     critic_learning_rate: float = 3e-3
+    policy_starts: int = 0  # steps of random play from which only the world model or the bonus learns
     num_steps: int = 32  # per env and rollout
     num_epochs: int = 4  # passes of the policy over one rollout
     num_minibatches: int = 4  # per epoch
@@ -72,6 +73,7 @@ class Args(common.Args):
             common.at_least(self, name, 1)
         common.at_least(self, "num_negatives", 2)
         common.at_least(self, "rec_coef", 0.0)
+        common.at_least(self, "policy_starts", 0)
         for name in ("gamma", "gae_lambda", "target_decay", "reward_decay"):
             common.within(self, name, 0.0, 1.0)
         common.within(self, "horizon", 1, self.num_steps)
@@ -616,7 +618,8 @@ def train(args):
         rewards = args.ext_coef * b["rewards"] + args.int_coef * normalizer(paid)
         b["advantages"] = gae(rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda)
         b["returns"] = b["advantages"] + b["values"]
-        metrics |= learn_policy(agent, optimizer, b, args)
+        if step > args.policy_starts:
+            metrics |= learn_policy(agent, optimizer, b, args)
         metrics |= learn_world(agent, critic, model_optimizer, critic_optimizer, b, args)
         if bonus is not None:
             metrics |= learn_bonus(bonus, bonus_optimizer, b, args)
