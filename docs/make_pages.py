@@ -25,6 +25,8 @@ import gymnasium as gym
 import numpy as np
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+from explore_gym.envs.xland.planner import plan
+from explore_gym.envs.xland.xland import XLand
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -37,6 +39,7 @@ NUM_EPISODES, NUM_SEEDS = 1000, 10  # random policy: episodes per seed
 STUDENT = 2.262  # 97.5 % point of Student's t with NUM_SEEDS - 1 degrees of freedom
 NUM_LAYOUTS = 100  # episodes solved exactly where each has a layout of its own,
 MAX_STATES = 200_000  # if none of them has more states than that
+AGENT_RETURNS = [f"agent {i}" for i in range(4)]  # where several act: the scores of each
 
 # Settings whose scores are stored: the defaults, and those of the literature or with an exact reference of their own
 SETTINGS = [
@@ -101,9 +104,20 @@ SETTINGS = [
     ("MazeRooms-v0", {}),
     ("XLand-v0", {}),
     ("XLand-v0", {"rules": "trivial"}),
+    ("XLand-v0", {"rules": "medium", "size": 13}),
+    ("XLand-v0", {"rules": "high", "size": 13}),
+    ("XLand-Games-v0", {}),
+    ("XLand-Games-v0", {"relation": "shared"}),
+    ("XLand-Games-v0", {"relation": "opposed"}),
+    ("XLand-HideAndSeek-v0", {}),
+    ("XLand-Tag-v0", {}),
+    ("XLand-CaptureTheFlag-v0", {}),
+    ("XLand-KeepAway-v0", {}),
 ]
 
-# Arguments of scripts/record.py; an exact model, which the optimal policy needs, doesn't exist of Gaussian bandits
+XLAND = ["--steps", "60", "--fps", "5", "--scale", "1"]
+# Arguments of scripts/record.py; an exact model, which the optimal policy needs, doesn't exist of Gaussian bandits. In the
+# games' seeds something happens.
 PICTURES = {
     "MetaBandit-v0": ["--policy", "random", "--steps", "30", "--fps", "4"],
     "ContextualBandit-v0": ["--policy", "random", "--steps", "30", "--fps", "4"],
@@ -113,12 +127,12 @@ PICTURES = {
     "TwentyQuestions-v0": ["--policy", "random", "--steps", "20", "--fps", "4"],
     "RatingBandit-v0": ["--policy", "random", "--steps", "10", "--fps", "2"],
     "MetaGrid-v0": ["--policy", "random", "--steps", "100"],
-    "XLand-v0": ["--policy", "random", "--steps", "60"],
-    "XLand-Games-v0": ["--policy", "random", "--steps", "60"],
-    "XLand-HideAndSeek-v0": ["--policy", "random", "--steps", "60"],
-    "XLand-Tag-v0": ["--policy", "random", "--steps", "60"],
-    "XLand-CaptureTheFlag-v0": ["--policy", "random", "--steps", "60"],
-    "XLand-KeepAway-v0": ["--policy", "random", "--steps", "60"],
+    "XLand-v0": ["--policy", "planner", *XLAND],
+    "XLand-Games-v0": ["--policy", "random", "--steps", "80", "--seed", "20", "--scale", "1"],
+    "XLand-HideAndSeek-v0": ["--policy", "random", "--steps", "80", "--seed", "6", "--scale", "1"],
+    "XLand-Tag-v0": ["--policy", "random", "--steps", "80", "--seed", "5", "--scale", "1"],
+    "XLand-CaptureTheFlag-v0": ["--policy", "random", "--steps", "80", "--seed", "18", "--scale", "1"],
+    "XLand-KeepAway-v0": ["--policy", "random", "--steps", "80", "--seed", "7", "--scale", "1"],
     "DeepSea-v0": ["--policy", "optimal", "--steps", "20", "--fps", "4"],
     "RiverSwim-v0": ["--policy", "optimal", "--steps", "40"],
     "Corridor-v0": ["--policy", "optimal", "--steps", "40"],
@@ -151,6 +165,10 @@ PICTURES = {
     "HindsightMaze-v0": ["--policy", "random", "--steps", "60"],
     "MazeRooms-v0": ["--policy", "optimal", "--steps", "180", "--fps", "20"],
 }
+
+# What else the section "policies" shows beside an id's picture, if it is there: ending of the name -> arguments as above, None
+# for a picture that an agent's run is needed for
+POLICIES = {"XLand-v0": {"trained": None, "random": ["--policy", "random", *XLAND]}}
 
 
 def environment_class(name):
@@ -222,11 +240,24 @@ def section_description(page):
     cls = environment_class(name)
     title, rows, paragraphs = split_docstring(inspect.getmodule(cls).__doc__)
     sentence = title.partition(": ")[2]
-    policy = PICTURES[name][1]
-    picture = f"![{cls.__name__}, played by the {policy} policy](../pictures/{name}.gif)"
+    picture = f"![{cls.__name__}, played by {player(name)}](../pictures/{name}.gif)"
     body = table(["", ""], [[f"**{key}**", linked(text)] for key, text in rows])
     head = [picture, sentence[0].upper() + sentence[1:], f"Id: `{NAMESPACE}/{name}`", body.rstrip("\n")]
     return "\n\n".join(head + [linked(paragraph) for paragraph in paragraphs]) + "\n"
+
+
+def player(name):
+    """Who plays in an id's picture."""
+    policy = PICTURES[name][1]
+    return "the planner" if policy == "planner" else f"the {policy} policy"
+
+
+def section_policies(page):
+    """Pictures of several policies side by side."""
+    name = id_of(page)
+    stems = {PICTURES[name][1]: name, **{policy: f"{name}-{policy}" for policy in POLICIES[name]}}
+    there = {policy: stem for policy, stem in stems.items() if (DOCS / "pictures" / f"{stem}.gif").exists()}
+    return table(list(there), [[f"![{policy}](../pictures/{stem}.gif)" for policy, stem in there.items()]])
 
 
 def section_arguments(page):
@@ -241,19 +272,22 @@ def section_arguments(page):
 
 
 def section_scores(page):
-    """Random and optimal scores of the stored settings."""
+    """Random, planned and optimal scores of the stored settings; columns without any are left out."""
     name, rows = id_of(page), []
     for entry in json.loads(SCORES.read_text())["settings"]:
         if entry["id"] == f"{NAMESPACE}/{name}":
             kwargs = ", ".join(f"{key}={value!r}" for key, value in entry["kwargs"].items()) or "defaults"
             random, exact = entry["random"], entry["exact"]
             measured = {key: interval(values) for key, values in random.items()}
+            planned = {key: interval(values) for key, values in entry.get("planner", {}).items()}
             expected = f"{exact['random']:.4g}" if "random" in exact else "–"
             optimal = exact.get("optimal", "–")
             optimal = interval(optimal) if isinstance(optimal, list) else optimal if optimal == "–" else f"{optimal:.4g}"
-            extra = [measured.get(key, "–") for key in ("coverage", "success")]
+            extra = [measured.get(key, "–") for key in ("coverage", "success", *AGENT_RETURNS)]
+            extra += [planned.get(key, "–") for key in ("return", "success")]
             rows.append([f"`{kwargs}`" if entry["kwargs"] else kwargs, measured["return"], expected, optimal, *extra])
     head = ["Setting", "Random, played", "Random, exact", "Optimal, exact", "Coverage (random)", "Success (random)"]
+    head += [f"{key[0].upper()}{key[1:]} (random)" for key in AGENT_RETURNS] + ["Planner", "Success (planner)"]
     used = [i for i in range(len(head)) if i < 2 or any(row[i] != "–" for row in rows)]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows])
 
@@ -368,10 +402,21 @@ def ratio_table(rows):
     return table([*headings, "Ratio with start-up"] if training else headings, lines)
 
 
+def agents_table(rows):
+    lines = []
+    for row in rows:
+        kwargs = ", ".join(f"{key}={value!r}" for key, value in row["kwargs"].items())
+        speeds = f"{row['steps_per_second']:,.0f}", f"{row['steps_per_second_min']:,.0f} to {row['steps_per_second_max']:,.0f}"
+        lines.append([f"`{row['id']}`", f"`{kwargs}`", f"{row['num_envs']:,}", row["agents"], *speeds])
+    return table(["Id", "Setting", "Worlds", "Agents", "Steps/s of all agents", "Range"], lines)
+
+
 PARTS = {
     "ids": ("Every id", throughput_table),
     "compare": ("Beside peers", ratio_table),
     "envpool": ("Beside EnvPool, every task of Minigrid that both have", ratio_table),
+    "xland": ("Beside XLand-MiniGrid", ratio_table),
+    "agents": ("Several agents", agents_table),
     "train": ("Training", ratio_table),
 }
 
@@ -423,20 +468,40 @@ def render(page):
 
 
 def play_random(env_id, kwargs, seed):
-    """Means over the first episode of NUM_EPISODES lanes: return, and coverage and success where the info has them."""
+    """Means over the first episode of NUM_EPISODES lanes: return, of each agent where there are several, and coverage and
+    success where the info has one for all.
+    """
     env_seed, action_seed = np.random.SeedSequence(seed).generate_state(2)
     rng = np.random.default_rng(int(action_seed))
     envs = gym.make_vec(env_id, num_envs=NUM_EPISODES, autoreset_mode="SameStep", **kwargs)
     envs.reset(seed=int(env_seed))
+    space = envs.single_action_space
+    many = isinstance(space, gym.spaces.MultiDiscrete)
+    high, size = (space.nvec, (NUM_EPISODES, len(space.nvec))) if many else (space.n, NUM_EPISODES)
     totals, playing = {"return": np.zeros(NUM_EPISODES)}, np.ones(NUM_EPISODES, bool)
     while playing.any():
-        _, reward, terminated, truncated, info = envs.step(rng.integers(envs.single_action_space.n, size=NUM_EPISODES))
+        _, reward, terminated, truncated, info = envs.step(rng.integers(high, size=size))
+        last = info["final_info"]
         totals["return"] += reward * playing
+        for key, rewards in zip(AGENT_RETURNS, last["rewards"].T if "rewards" in last else ()):
+            totals[key] = totals.get(key, 0.0) + rewards * playing
         ends = playing & (terminated | truncated)
-        for key in {"coverage", "success"} & info["final_info"].keys():
-            totals.setdefault(key, np.zeros(NUM_EPISODES))[ends] = info["final_info"][key][ends]
+        for key in {"coverage", "success"} & last.keys():
+            if last[key].ndim == 1:
+                totals.setdefault(key, np.zeros(NUM_EPISODES))[ends] = last[key][ends]
         playing &= ~ends
     return {key: round(float(values.mean()), 6) for key, values in totals.items()}
+
+
+def play_planner(env):
+    """Return and success of `xland.planner` in each of NUM_LAYOUTS episodes, of the seeds from 0 on."""
+    scores = {"return": [], "success": []}
+    for seed in range(NUM_LAYOUTS):
+        env.reset(seed=seed)
+        steps = [env.step(action) for action in (plan(env) or [])[: env.time_limit]]
+        scores["return"].append(round(sum(reward for _, reward, *_ in steps), 6))
+        scores["success"].append(float(bool(steps) and steps[-1][-1]["success"]))
+    return scores
 
 
 def solve(env):
@@ -469,8 +534,11 @@ def measure_scores(names):
         env_id = f"{NAMESPACE}/{name}"
         played = [play_random(env_id, kwargs, seed) for seed in range(NUM_SEEDS)]
         random = {key: [means[key] for means in played] for key in sorted(played[0])}
-        exact = solve(gym.make(env_id, **kwargs).unwrapped)
-        entries[env_id, json.dumps(kwargs)] = {"id": env_id, "kwargs": kwargs, "random": random, "exact": exact}
+        env = gym.make(env_id, **kwargs).unwrapped
+        entry = {"id": env_id, "kwargs": kwargs, "random": random, "exact": solve(env)}
+        if isinstance(env, XLand):
+            entry["planner"] = play_planner(env)
+        entries[env_id, json.dumps(kwargs)] = entry
         print(env_id, kwargs, {key: interval(values) for key, values in random.items()}, flush=True)
         order = [(f"{NAMESPACE}/{name}", json.dumps(kwargs)) for name, kwargs in SETTINGS]
         settings = [entries[key] for key in order if key in entries]
@@ -482,8 +550,15 @@ def record_pictures(names):
     for name, arguments in PICTURES.items():
         if names and name not in names:
             continue
-        command = [sys.executable, str(ROOT / "scripts" / "record.py"), "--env", f"{NAMESPACE}/{name}", *arguments]
-        subprocess.run(command, check=True)
+        record(name, arguments)
+        for policy, others in POLICIES.get(name, {}).items():
+            if others is not None:
+                record(name, [*others, "--out", str(DOCS / "pictures" / f"{name}-{policy}")])
+
+
+def record(name, arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "record.py"), "--env", f"{NAMESPACE}/{name}", *arguments]
+    subprocess.run(command, check=True)
 
 
 def main():

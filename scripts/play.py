@@ -3,6 +3,8 @@
 Keys: an environment's class may name them in its attribute `keys` (pygame's name of the key -> action). Minigrid's own
 environments: left, right, up = forward, page up = pick up, page down = drop, space = toggle, return = done. All others:
 0 to 9, then a to z, for the actions in order. Backspace starts a new episode, escape leaves.
+
+Where several agents act at once (XLand's games), the keys move --agent; the others act at random or as --run-dir has trained.
 """
 
 import dataclasses
@@ -10,10 +12,12 @@ import json
 import string
 import sys
 import textwrap
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import tyro
+from gymnasium.vector.utils import concatenate, create_empty_array
 
 import explore_gym  # noqa: F401  registers the ids
 
@@ -26,8 +30,10 @@ COLUMNS = 80  # characters in a line of text
 
 @dataclasses.dataclass
 class Args:
-    env: str = "Explore/FourRooms-v0"  # any registered id with Discrete actions and an rgb_array picture
+    env: str = "Explore/FourRooms-v0"  # any id with Discrete actions, one or one for each agent, and an rgb_array picture
     env_kwargs: str = "{}"  # JSON object with the environment's arguments
+    agent: int = 0  # where several act: the one that the keys move
+    run_dir: Path | None = None  # of an agent's run that plays the others; default: they act at random
     seed: int = 0
     fps: int = 30  # redraws of the window per second
 
@@ -53,13 +59,52 @@ def make_env(env_id, env_kwargs):
         raise ValueError(f"cannot make {env_id!r} with kwargs {kwargs}: {error}") from error
 
 
-def keys_of(env):
-    """Name of the key -> action.
+class RandomPolicy:
+    """Uniformly random actions."""
+
+    def __init__(self, env, seed):
+        self.space = env.action_space
+        self.space.seed(seed)
+
+    def __call__(self, obs, start=False, reward=0.0):
+        return self.space.sample()
+
+
+class TrainedPolicy:
+    """The policy of a run directory, which takes a batch of observations as a vector environment gives them.
+
+    A call has an observation, whether it is an episode's first, and the reward of the action before. Where several agents
+    act at once, each acts on its own part of the observation and gets a reward of its own, as in `AgentLanes`.
+    """
+
+    def __init__(self, env, run_dir):
+        from explore_gym.agents.common import load_policy
+
+        self.space, self.policy, self.joint = env.observation_space, load_policy(run_dir), is_joint(env)
+        self.count = len(env.action_space.nvec) if self.joint else 1
+
+    def __call__(self, obs, start=False, reward=0.0):
+        batch = obs if self.joint else concatenate(self.space, [obs], create_empty_array(self.space, 1))
+        actions = self.policy(batch, np.full(self.count, start), np.full(self.count, reward, np.float32))
+        return np.array(actions) if self.joint else actions[0]
+
+
+def is_joint(env):
+    """Whether an action has a part for each of several agents, and the info their rewards, as in XLand's games."""
+    return getattr(env.unwrapped, "num_agents", 1) > 1
+
+
+def keys_of(env, agent=0):
+    """Name of the key -> action, of that agent where there are several.
 
     Raises:
-        ValueError: the actions aren't Discrete, or too many for the keyboard.
+        ValueError: the actions aren't Discrete, or too many for the keyboard, or there is no such agent.
     """
     space = env.action_space
+    if is_joint(env):
+        if not 0 <= agent < len(space.nvec):
+            raise ValueError(f"agent must lie in [0, {len(space.nvec)}), got {agent}")
+        space = gym.spaces.Discrete(int(space.nvec[agent]), start=int(space.start[agent]))
     if not isinstance(space, gym.spaces.Discrete):
         raise ValueError(f"the keyboard needs a Discrete action space, got {space}")
     if getattr(env.unwrapped, "keys", None):
@@ -72,32 +117,49 @@ def keys_of(env):
 
 
 class Game:
-    """An environment under the keyboard: what a key does to it, and the lines of text that tell the player how it goes."""
+    """An environment under the keyboard: what a key does to it, and the lines of text that tell the player how it goes.
 
-    def __init__(self, env, seed):
-        self.env, self.keys = env, keys_of(env)
+    Args:
+        agent: where several act at once, the one that the keys move.
+        others: a policy for all of them, of which the others take their actions; None: at random.
+    """
+
+    def __init__(self, env, seed, agent=0, others=None):
+        self.env, self.keys, self.agent = env, keys_of(env, agent), agent
+        self.others = others or RandomPolicy(env, seed)
         self.new_episode(seed)
 
     def new_episode(self, seed=None):
-        _, self.info = self.env.reset(seed=seed)
+        self.obs, self.info = self.env.reset(seed=seed)
         self.steps, self.reward, self.episode_return = 0, 0.0, 0.0
+        self.rewards = 0.0  # of all agents, where there are several
         self.end = ""
 
     def press(self, key):
         if key == NEW_EPISODE or (self.end and key in self.keys):
             self.new_episode()
         elif key in self.keys:
-            _, self.reward, terminated, truncated, self.info = self.env.step(self.keys[key])
+            self.obs, reward, terminated, truncated, self.info = self.env.step(self.action(self.keys[key]))
             self.steps += 1
+            self.rewards = self.info.get("rewards", reward)
+            self.reward = self.rewards[self.agent] if is_joint(self.env) else reward
             self.episode_return += self.reward
             self.end = "terminated" if terminated else "truncated" if truncated else ""
+
+    def action(self, own):
+        if not is_joint(self.env):
+            return own
+        actions = self.others(self.obs, self.steps == 0, self.rewards)
+        actions[self.agent] = own
+        return actions
 
     def lines(self):
         metrics = "   ".join(f"{key} {short(value)}" for key, value in self.info.items())
         keys = "   ".join(f"{key}: {action}" for key, action in self.keys.items())
         end = f"   {self.end}: any action key goes on" if self.end else ""
+        who = f"agent {self.agent}   " if is_joint(self.env) else ""
         return [
-            f"step {self.steps}   reward {self.reward:.4g}   return {self.episode_return:.4g}{end}",
+            f"{who}step {self.steps}   reward {self.reward:.4g}   return {self.episode_return:.4g}{end}",
             *textwrap.wrap(metrics, COLUMNS),
             *textwrap.wrap(keys, COLUMNS),
             f"{NEW_EPISODE}: new episode   {LEAVE}: leave",
@@ -109,11 +171,11 @@ def short(value):
     return np.array2string(np.asarray(value), precision=3, threshold=8, edgeitems=3, separator=" ").replace("\n", "")
 
 
-def play(env, seed=0, fps=30):
-    """Opens a window and plays until it is closed. Returns the `Game` as it was left."""
+def play(env, seed=0, fps=30, agent=0, others=None):
+    """Opens a window and plays until it is closed, agent and others as in `Game`. Returns the `Game` as it was left."""
     import pygame
 
-    game = Game(env, seed)
+    game = Game(env, seed, agent, others)
     pygame.init()
     try:
         pygame.display.set_caption(env.spec.id)
@@ -156,7 +218,9 @@ def picture(pygame, frame, lines, font):
 def main():
     args = tyro.cli(Args, description=__doc__)
     try:
-        play(make_env(args.env, args.env_kwargs), args.seed, args.fps)
+        env = make_env(args.env, args.env_kwargs)
+        others = None if args.run_dir is None else TrainedPolicy(env, args.run_dir)
+        play(env, args.seed, args.fps, args.agent, others)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,7 +1,7 @@
 """Record a policy in an environment as a GIF and a PNG (the frame in the middle), both with few colours to keep them small.
 
-Policies: random; optimal, a shortest path in a gridworld, elsewhere from the exact model that `to_tabular()` gives; or, with
---run-dir, the one that a run has trained.
+Policies: random; optimal, a shortest path in a gridworld, elsewhere from the exact model that `to_tabular()` gives; planner,
+XLand's; or, with --run-dir, the one that a run has trained.
 """
 
 import dataclasses
@@ -12,11 +12,13 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from gymnasium.vector.utils import concatenate, create_empty_array
 from PIL import Image
 
 from explore_gym.envs.gridworlds.grid import DONE, GridEnv
-from explore_gym.scripts.play import make_env
+from explore_gym.envs.xland.planner import plan
+from explore_gym.envs.xland.world import TURN_RIGHT
+from explore_gym.envs.xland.xland import XLand
+from explore_gym.scripts.play import RandomPolicy, TrainedPolicy, make_env
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 GAMMA = 0.99  # of the optimal policy: it prefers short ways
@@ -27,24 +29,13 @@ COLORS = 64
 class Args:
     env: str = ""  # any registered id with an rgb_array picture; default: that of --run-dir
     env_kwargs: str = ""  # JSON object with the environment's arguments; default: those of --run-dir, or none
-    policy: Literal["random", "optimal"] = "random"  # --run-dir takes the place of this
+    policy: Literal["random", "optimal", "planner"] = "random"  # --run-dir takes the place of this
     run_dir: Path | None = None  # of an agent's run: play what it has trained
     steps: int = 100  # episodes follow each other until there are so many
     seed: int = 0
     fps: int = 10
     scale: float = 0.5  # size of the pictures relative to the environment's own
     out: Path | None = None  # without ending; default: docs/pictures/<id without namespace>
-
-
-class RandomPolicy:
-    """Uniformly random actions."""
-
-    def __init__(self, env, seed):
-        self.space = env.action_space
-        self.space.seed(seed)
-
-    def __call__(self, obs):
-        return self.space.sample()
 
 
 class OptimalPolicy:
@@ -57,7 +48,7 @@ class OptimalPolicy:
         unseen = ("rng", "t", "done", *self.env.untracked)
         self.fields = [name for name in self.env.state_dtype.names if name not in unseen]
 
-    def __call__(self, obs):
+    def __call__(self, obs, start=False, reward=0.0):
         key = self.key(self.env.get_state())
         if key not in self.actions:
             self.solve()
@@ -83,35 +74,47 @@ class ShortestPath:
     def __init__(self, env):
         self.env, self.plan = env.unwrapped, []
 
-    def __call__(self, obs):
+    def __call__(self, obs, start=False, reward=0.0):
         if not self.plan:
             self.plan = self.env.shortest_path() or [DONE]
         return self.plan.pop(0)
 
 
-class TrainedPolicy:
-    """The policy of a run directory, which takes a batch of observations as a vector environment gives them."""
+class Planner:
+    """Plans of `xland.planner`, made anew when they are used up (a new trial); where it finds none, turns.
 
-    def __init__(self, env, run_dir):
-        from explore_gym.agents.common import load_policy
+    They lead to the goal, but not in the fewest steps.
 
-        self.space, self.policy = env.observation_space, load_policy(run_dir)
+    Raises:
+        ValueError: the environment isn't XLand.
+    """
 
-    def __call__(self, obs):
-        batch = concatenate(self.space, [obs], create_empty_array(self.space, 1))
-        return np.asarray(self.policy(batch))[0]
+    def __init__(self, env):
+        self.env, self.actions = env.unwrapped, []
+        if not isinstance(self.env, XLand):
+            raise ValueError(f"the planner needs XLand for one agent, got {env.spec.id}")
+
+    def __call__(self, obs, start=False, reward=0.0):
+        if not self.actions:
+            state = self.env.get_state()
+            left = self.env.params["trial_steps"][0] - (state["t"] - state["trial_start"])
+            self.actions = (plan(self.env) or [TURN_RIGHT])[:left]
+        return self.actions.pop(0)
 
 
 def record(env, policy, steps, seed):
     """The frames of that many steps, and those after resets: a list of uint8 (height, width, 3)."""
     obs, _ = env.reset(seed=seed)
-    frames = [env.render()]
+    frames, start, reward = [env.render()], True, 0.0
     for _ in range(steps):
-        obs, _, terminated, truncated, _ = env.step(policy(obs))
+        obs, reward, terminated, truncated, info = env.step(policy(obs, start, reward))
+        reward = info.get("rewards", reward)  # of each agent
+        start = terminated or truncated
         frames.append(env.render())
-        if terminated or truncated:
+        if start:
             obs, _ = env.reset()
             frames.append(env.render())
+            reward = 0.0
     return frames
 
 
@@ -150,9 +153,12 @@ def run(args):
     env = make_env(env_id, env_kwargs or "{}")
     if args.run_dir is not None:
         policy = TrainedPolicy(env, args.run_dir)
+    elif args.policy == "random":
+        policy = RandomPolicy(env, args.seed)
+    elif args.policy == "planner":
+        policy = Planner(env)
     else:
-        optimal = ShortestPath if isinstance(env.unwrapped, GridEnv) else OptimalPolicy
-        policy = optimal(env) if args.policy == "optimal" else RandomPolicy(env, args.seed)
+        policy = ShortestPath(env) if isinstance(env.unwrapped, GridEnv) else OptimalPolicy(env)
     out = args.out or PICTURES / env_id.split("/")[-1]
     return save(record(env, policy, args.steps, args.seed), out, args.fps, args.scale)
 

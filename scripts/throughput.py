@@ -1,5 +1,8 @@
 """Measure steps per second: of every id at several batch sizes, beside peers (--compare), and of PPO training (--train).
 
+--envpool: every task of Minigrid that EnvPool has too. --xland: XLand-MiniGrid on the nearest task, which the interpreter
+--peer-python runs (docs/benchmarks.md says how to make it), and the steps of all agents in worlds for several.
+
 How it is measured:
 - Actions are sampled in advance. Warm-up (compilation included) comes first and isn't timed. The clock is read once per
   chunk of calls, of at least 10 ms and a whole episode of the time limit, so that each has its share of resets.
@@ -7,6 +10,9 @@ How it is measured:
 - Every call returns fresh arrays unless --no-copy is given; C loops always write into the same arrays.
 - A figure is the median over rounds. A comparison runs both sides in alternation and takes the ratio in each round, so that a
   busy machine slows both; the median ratio decides, its range says how far to trust it. Absolute figures are for orientation.
+- XLand-MiniGrid runs in a process of its own, on one thread of one core: vmap and jit of the step with autoreset in the next
+  step, one task of ours for each world, which it keeps (our worlds draw another one for each episode). With `taskset -c 0`
+  both sides run on that core.
 - Training runs agents/ppo.py, eager and with --compile, and stable-baselines3's PPO in alternation, each in a process of its
   own with one torch thread: the same environment (ours in Gymnasium's or our vector form, theirs one by one, as it makes
   them), stable-baselines3's default hyperparameters with 8 environments, two separate 64-64 tanh networks on the same
@@ -14,6 +20,7 @@ How it is measured:
   has them in, and compilation from nothing in its first round, from the cache that this has left in the others.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import importlib.metadata
@@ -23,6 +30,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,6 +45,8 @@ from rich.console import Console
 from rich.table import Table
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS
+from explore_gym.envs.xland.drawing import COLOR_NAMES, TILE_NAMES
+from explore_gym.envs.xland.logic import HOLD, is_agent
 
 STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
 IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
@@ -44,6 +54,8 @@ PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool",
 MIN_CHUNK = 0.01  # s
 NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
 BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
+XLAND_MINIGRID = Path(__file__).parent / "yardsticks" / "xland_minigrid.py"
+GAMES = {"size": 13}  # XLandGames, with 2 agents
 TRAINING = dict(  # stable-baselines3's defaults, 8 environments; minibatches of 64
     num_envs=8,
     num_steps=2048,
@@ -72,6 +84,8 @@ class Args:
     num_threads: int = 1
     compare: bool = False  # instead of the table of ids: peers on the same task
     envpool: bool = False  # instead of the table of ids: EnvPool on every task of Minigrid that both have
+    xland: bool = False  # instead of the table of ids: XLand beside XLand-MiniGrid, and worlds for several agents
+    peer_python: str = ""  # interpreter that has XLand-MiniGrid; default: this one
     train: bool = False  # instead of the table of ids: PPO against stable-baselines3's
     train_steps: int = 98_304  # environment steps of one training run: 6 iterations
     full: bool = False  # all parts
@@ -88,6 +102,8 @@ class Args:
         for env_id in self.ids:
             if env_id not in IDS:
                 raise ValueError(f"ids must be among {', '.join(IDS)}, got {env_id!r}")
+        if self.peer_python and shutil.which(self.peer_python) is None:
+            raise ValueError(f"peer_python must be an interpreter, got {self.peer_python!r}")
 
 
 class Contestant:
@@ -143,11 +159,11 @@ def batch(envs, actions, num_envs, period=1):
     return Contestant(play, actions, num_envs, period)
 
 
-def ours(env_id, num_envs, args, whole_episodes=True):
+def ours(env_id, num_envs, args, whole_episodes=True, **kwargs):
     if num_envs == 1:
-        env = gym.make(env_id, disable_env_checker=True)
+        env = gym.make(env_id, disable_env_checker=True, **kwargs)
         return single(env, (env.unwrapped.time_limit or 0) + 1)
-    envs = gym.make_vec(env_id, num_envs=num_envs, copy=args.copy, num_threads=args.num_threads)
+    envs = gym.make_vec(env_id, num_envs=num_envs, copy=args.copy, num_threads=args.num_threads, **kwargs)
     envs.reset(seed=0)
     envs.action_space.seed(0)
     actions = [envs.action_space.sample() for _ in range(NUM_ACTIONS)]
@@ -239,6 +255,63 @@ def pointer(array):
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
+class XLandMiniGrid:
+    """A contestant in a process of its own, until it is closed.
+
+    Raises:
+        ImportError: the interpreter lacks XLand-MiniGrid or JAX.
+    """
+
+    def __init__(self, python):
+        self.num_envs = BATCH
+        found = subprocess.run([python, "-c", "import jax, xminigrid"], capture_output=True, text=True)
+        if found.returncode:
+            raise ImportError(found.stderr.strip().rpartition("\n")[2].rpartition("Error: ")[2])
+        self.process = subprocess.Popen([python, XLAND_MINIGRID], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        versions = json.loads(self.ask(json.dumps(xland_tasks(self.num_envs))))
+        self.name = "XLand-MiniGrid ({})".format(", ".join(f"{name} {version}" for name, version in versions.items()))
+
+    def ask(self, line):
+        with contextlib.suppress(BrokenPipeError):  # there will be no answer then
+            print(line, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.close()
+            raise RuntimeError(f"{XLAND_MINIGRID.name} ended with exit code {self.process.returncode}")
+        return answer
+
+    def measure(self, seconds):
+        return float(self.ask(seconds))
+
+    def close(self):
+        self.process.communicate()  # it leaves at the end of its input
+
+
+def xland_tasks(num_tasks):
+    """Tasks of XLand in words, as many as asked for: what yardsticks/xland_minigrid.py reads."""
+    envs = gym.make_vec(f"{NAMESPACE}/XLand-v0", num_envs=num_tasks)
+    envs.reset(seed=0)
+    tile = lambda code: (TILE_NAMES[code & 15], COLOR_NAMES[code >> 4])
+
+    def condition(kind, a, b):
+        if is_agent(a):
+            return "hold" if kind == HOLD else "near", tile(b)
+        return "tile_near", tile(a), tile(b)
+
+    tasks = []
+    for state in envs.get_state():
+        kind, _, a, b = state["goals"][0, 0, 0].tolist()
+        rules = state["rules"][: state["num_rules"]].tolist()
+        tasks.append(
+            {
+                "goal": condition(kind, a, b),
+                "rules": [(*condition(kind, a, b), tile(product)) for kind, a, b, product in rules],
+                "objects": [tile(code) for code in state["objects"][: state["num_objects"]].tolist()],
+            }
+        )
+    return tasks
+
+
 # ours: id and number of environments; the peer; the ratio ours / theirs aimed at
 COMPARISONS = (
     ("Explore/FourRooms-v0", BATCH, "EnvPool", lambda: envpool_minigrid("FourRooms-v0", EPISODE), 30.0),
@@ -326,6 +399,28 @@ def compare_envpool(args, report):
         speeds = alternate(mine, theirs, args.rounds, args.seconds)
         row = dict(id=f"{NAMESPACE}/{name}", num_envs=BATCH, peer="EnvPool", peer_num_envs=BATCH, goal=15.0)
         report.add("envpool", **row, **ratios(speeds))
+
+
+def compare_xland(args, report):
+    """XLand beside XLand-MiniGrid: one room of 9x9 cells, a view of 5x5, small rulesets."""
+    row = dict(id=f"{NAMESPACE}/XLand-v0", num_envs=BATCH, goal=20.0)
+    try:
+        peer = XLandMiniGrid(args.peer_python or sys.executable)
+    except ImportError as error:
+        report.add("xland", **row, peer="XLand-MiniGrid", missing=str(error))
+        return
+    with contextlib.closing(peer):
+        speeds = alternate(ours(row["id"], BATCH, args), peer, args.rounds, args.seconds)
+    report.add("xland", **row, peer=peer.name, peer_num_envs=peer.num_envs, **ratios(speeds))
+
+
+def measure_agents(args, report):
+    """Steps/s of agents in worlds for several: those of the worlds times the number of agents."""
+    env_id = f"{NAMESPACE}/XLand-Games-v0"
+    agents, worlds = gym.make(env_id, **GAMES).unwrapped.num_agents, ours(env_id, BATCH, args, **GAMES)
+    speeds = [agents * worlds.measure(args.seconds) for _ in range(args.rounds)]
+    row = dict(id=env_id, kwargs=GAMES, num_envs=BATCH, agents=agents, goal=1e6)
+    report.add("agents", **row, **spread("steps_per_second", speeds))
 
 
 def alternate(first, second, rounds, seconds):
@@ -482,6 +577,17 @@ def table_of_ids(rows):
     return table
 
 
+def table_of_agents(rows):
+    table = Table("id", "worlds", "agents", "median", "range", "aim", title="steps/s of all agents")
+    for row in rows:
+        kwargs = ", ".join(f"{key}={value!r}" for key, value in row["kwargs"].items())
+        speed = f"{row['steps_per_second']:,.0f}"
+        span = f"{row['steps_per_second_min']:,.0f} to {row['steps_per_second_max']:,.0f}"
+        sizes = f"{row['num_envs']:,}", str(row["agents"])
+        table.add_row(f"{row['id']} ({kwargs})", *sizes, speed, span, f"{row['goal']:,.0f}")
+    return table
+
+
 def table_of_ratios(rows, title):
     table = Table("id", "environments", "peer", "ours", "theirs", "ratio", "range", "aim", title=title)
     for row in rows:
@@ -502,7 +608,7 @@ def run(args):
     if not console.is_terminal:
         console.width = 140
     report = Report(args.out or (STORED if args.store else None), args)
-    if args.full or not (args.compare or args.envpool or args.train):
+    if args.full or not (args.compare or args.envpool or args.xland or args.train):
         measure_ids(args, report)
         console.print(table_of_ids(report.rows("ids")))
     if args.full or args.compare:
@@ -511,6 +617,11 @@ def run(args):
     if args.full or args.envpool:
         compare_envpool(args, report)
         console.print(table_of_ratios(report.rows("envpool"), "steps/s beside EnvPool"))
+    if args.full or args.xland:
+        compare_xland(args, report)
+        console.print(table_of_ratios(report.rows("xland"), "steps/s beside XLand-MiniGrid"))
+        measure_agents(args, report)
+        console.print(table_of_agents(report.rows("agents")))
     if args.full or args.train:
         train(args, report)
         console.print(table_of_ratios(report.rows("train"), "PPO training, steps/s"))

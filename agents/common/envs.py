@@ -16,20 +16,29 @@ from torch import nn
 from explore_gym.agents.common.errors import UsageError
 
 SYMBOLIC_SIZES = (11, 6, 4)  # numbers of Minigrid's object, colour and state codes
+MAX_CODES = 32  # bytes that are declared to stay below this are codes
 
 
 def make_vec(env_id: str, num_envs: int, env_kwargs: dict, autoreset_mode: str) -> gym.vector.VectorEnv:
-    """Makes a vector env in the autoreset mode asked for.
+    """Makes a vector env in the autoreset mode asked for; a world with several agents has a lane for each of them.
 
     Raises:
-        UsageError: unknown id, or kwargs that the environment refuses.
+        UsageError: unknown id, kwargs that the environment refuses, or lanes that don't fill whole worlds.
     """
     import explore_gym  # noqa: F401  registers the Explore ids
+    from explore_gym.envs.xland.lanes import AgentLanes
 
     try:
         spec = gym.spec(env_id)
         if spec.namespace == "Explore":
-            return gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=autoreset_mode, **env_kwargs)
+            envs = gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=autoreset_mode, **env_kwargs)
+            agents = getattr(envs.unwrapped.env, "num_agents", 1)
+            if agents == 1:
+                return envs
+            envs.close()
+            if num_envs % agents:
+                raise UsageError(f"num_envs must be a multiple of {agents}, the number of agents in a world, got {num_envs}")
+            return AgentLanes(gym.make_vec(env_id, num_envs=num_envs // agents, autoreset_mode=autoreset_mode, **env_kwargs))
         if spec.vector_entry_point and autoreset_mode == "NextStep":  # Gymnasium's own batches, which know this mode alone
             return gym.make_vec(env_id, num_envs=num_envs, **env_kwargs)
         vector_kwargs = {"autoreset_mode": AutoresetMode(autoreset_mode)}
@@ -62,6 +71,8 @@ class Part:
 def obs_layout(space: spaces.Space) -> list[Part]:
     """Where each component of a Box, Discrete, MultiDiscrete or Dict observation lies in a row; Text is left out.
 
+    A Box of bytes whose upper bounds are below MAX_CODES is categories.
+
     Raises:
         UsageError: another kind of space, or nothing left.
     """
@@ -71,7 +82,11 @@ def obs_layout(space: spaces.Space) -> list[Part]:
     for name, component in named:
         if isinstance(component, spaces.Text) and isinstance(space, spaces.Dict):
             continue  # an instruction in words; the agents here see none
-        if isinstance(component, spaces.Box):
+        if isinstance(component, spaces.Box) and component.dtype == np.uint8 and component.high.max() < MAX_CODES:
+            sizes = (component.high.ravel() + 1).tolist()
+            size = len(sizes)
+            part = Part(name, start, start + size, sizes=tuple(sizes))
+        elif isinstance(component, spaces.Box):
             size = int(np.prod(component.shape))
             image = len(component.shape) == 3 and component.dtype == np.uint8
             part = Part(name, start, start + size, shape=component.shape if image else (size,))
@@ -142,12 +157,19 @@ class TorchVectorEnv:
     - info["final_obs"] (number done, obs_dim): last obs of the episodes that ended in this step, in lane order;
     - info["reached"]: the env's own info dict about the state reached, before any autoreset.
 
-    `episode_metrics()` averages return, length and the float or bool infos at the end of episodes since its last call.
+    `starts` bool (num_envs,), on `device`: which lanes have an episode's first observation in `obs`, or none to act on
+    (NEXT_STEP before a reset). `reward`: that of the last step. Where worlds have several agents, `num_agents` lanes in a
+    row are one world.
+
+    `episode_metrics()` averages return, length and the float or bool infos at the end of episodes since its last call; with
+    several agents in a world also the return of each.
     """
 
     def __init__(self, envs: gym.vector.VectorEnv, device: torch.device | str = "cpu"):
         self.envs, self.device, self.num_envs = envs, torch.device(device), envs.num_envs
         self.mode = envs.metadata["autoreset_mode"]
+        self.num_agents = envs.num_agents if hasattr(envs, "worlds") else 1
+        self.worlds = getattr(envs, "worlds", envs).unwrapped  # what has a state
         self.layout = obs_layout(envs.single_observation_space)
         self.obs_dim = self.layout[-1].stop
         numpy_space = envs.single_observation_space
@@ -164,6 +186,11 @@ class TorchVectorEnv:
         self.sums: dict[str, float] = {}
         self.num_episodes = 0
         self.obs = torch.zeros(self.num_envs, self.obs_dim, dtype=self.obs_dtype, device=self.device)
+        self.reward = torch.zeros(self.num_envs)
+
+    @property
+    def starts(self) -> torch.Tensor:
+        return torch.from_numpy(self.episode_length == 0).to(self.device)
 
     def rows(self, obs: Any) -> torch.Tensor:
         """Flattens a batch of observations into (batch, obs_dim)."""
@@ -181,7 +208,7 @@ class TorchVectorEnv:
         self.resetting[:] = False
         self.episode_return[:], self.episode_length[:] = 0.0, 0
         self.sums, self.num_episodes = {}, 0
-        self.obs = self.rows(obs)
+        self.obs, self.reward = self.rows(obs), torch.zeros(self.num_envs)
         return self.obs
 
     def step(self, action: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, dict]:
@@ -205,9 +232,9 @@ class TorchVectorEnv:
         if self.mode == AutoresetMode.NEXT_STEP:
             self.resetting = done
         self.obs = self.rows(obs)
-        reward = torch.from_numpy(np.asarray(reward, np.float32))
+        self.reward = torch.from_numpy(np.asarray(reward, np.float32))
         info = {"valid": torch.from_numpy(valid), "final_obs": final_obs, "reached": reached}
-        return self.obs, reward, torch.from_numpy(terminated), torch.from_numpy(truncated), info
+        return self.obs, self.reward, torch.from_numpy(terminated), torch.from_numpy(truncated), info
 
     def _record(self, done: np.ndarray, reached: dict) -> None:
         ended = {"episode_return": self.episode_return[done], "episode_length": self.episode_length[done]}
@@ -215,6 +242,9 @@ class TorchVectorEnv:
             metric = isinstance(value, np.ndarray) and value.shape == done.shape and value.dtype.kind in "fb"
             if metric and not key.startswith("_"):
                 ended[key] = value[done]
+        for agent in range(self.num_agents if self.num_agents > 1 else 0):  # its share of the mean, times their number
+            own = np.arange(self.num_envs) % self.num_agents == agent
+            ended[f"episode_return/agent_{agent}"] = self.num_agents * (self.episode_return * own)[done]
         for key, value in ended.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value.sum())
         self.num_episodes += int(done.sum())
@@ -228,8 +258,8 @@ class TorchVectorEnv:
     def state_dict(self) -> dict:
         """Everything that a resumed run needs, as tensors and plain values; env is None where it offers no snapshot."""
         snapshot = None
-        if hasattr(self.envs.unwrapped, "get_state"):
-            snapshot = torch.from_numpy(np.frombuffer(self.envs.unwrapped.get_state().tobytes(), np.uint8).copy())
+        if hasattr(self.worlds, "get_state"):
+            snapshot = torch.from_numpy(np.frombuffer(self.worlds.get_state().tobytes(), np.uint8).copy())
         names = ("resetting", "episode_return", "episode_length")
         arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in names}
         return {"env": snapshot, "obs": self.obs, "sums": self.sums, "num_episodes": self.num_episodes, **arrays}
@@ -239,8 +269,8 @@ class TorchVectorEnv:
             warnings.warn("this environment offers no snapshot: it starts from a reset, the curve may differ", stacklevel=2)
             return
         self.envs.reset(seed=0)  # a fresh vector env wants one reset before anything else
-        dtype = self.envs.unwrapped.get_state().dtype
-        self.envs.unwrapped.set_state(np.frombuffer(state["env"].numpy().tobytes(), dtype).copy())
+        dtype = self.worlds.get_state().dtype
+        self.worlds.set_state(np.frombuffer(state["env"].numpy().tobytes(), dtype).copy())
         for name in ("resetting", "episode_return", "episode_length"):
             setattr(self, name, state[name].numpy().copy())
         self.obs = state["obs"].to(self.device)

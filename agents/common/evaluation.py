@@ -16,7 +16,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean return and length over the first episodes of every lane, at least num_episodes in all.
 
-    Each lane plays the same number of episodes: taking whichever end first would favour short ones.
+    Each lane plays the same number of episodes: taking whichever end first would favour short ones. Where worlds have
+    several agents, the mean return of each of them, too.
     """
     per_lane = -(-num_episodes // envs.num_envs)
     finished = np.zeros(envs.num_envs, np.int64)
@@ -28,8 +29,12 @@ def evaluate(
         total_length += info["valid"].numpy() & playing
         finished += (terminated | truncated).numpy()
     count = per_lane * envs.num_envs
-    return {
+    metrics = {
         "eval/episode_return": float(total_return.sum() / count),
         "eval/episode_length": float(total_length.sum() / count),
         "eval/episodes": float(count),
     }
+    if envs.num_agents > 1:
+        for agent, own in enumerate(total_return.reshape(-1, envs.num_agents).mean(0) / per_lane):
+            metrics[f"eval/episode_return/agent_{agent}"] = float(own)
+    return metrics

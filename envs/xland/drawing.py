@@ -136,14 +136,17 @@ def draw_tile(canvas, x, y, code, scale=1.0):
 
 
 def draw_agent(canvas, state, i):
-    """A triangle that points ahead, with what the agent carries on it."""
+    """A triangle that points ahead, with what the agent carries on it; among several, with its number beside the tip."""
     x, y, color = int(state.col[i]) + 0.5, int(state.row[i]) + 0.5, RGB[state.team[i]]
     down, east = ((-1, 0), (0, 1), (1, 0), (0, -1))[state.direction[i]]
+    if len(state.row) > 1:
+        canvas.text(x + 0.3 * (east - down) - 0.1, y + 0.3 * (down + east) - 0.15, str(i), (250, 250, 250), 0.32)
     corners = [(0.42, 0.0), (-0.36, 0.36), (-0.36, -0.36)]  # (ahead, to the right)
     points = [(x + a * east - s * down, y + a * down + s * east) for a, s in corners]
     canvas.polygon(points, (250, 250, 250), HEADS[state.direction[i]])
     canvas.polygon([(x + 0.8 * (px - x), y + 0.8 * (py - y)) for px, py in points], color)
     if state.pocket[i] != EMPTY:
+        canvas.circle(x, y, 0.23, RGB[BLACK])  # a thing of the agent's own colour would be lost on it
         draw_tile(canvas, int(state.col[i]), int(state.row[i]), int(state.pocket[i]), 0.42)
 
 

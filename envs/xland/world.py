@@ -2,7 +2,7 @@
 
 A cell is one uint16: the tile on it, kind (bits 0-3) and colour (4-7); the colour of the floor beneath (8-11); the number of
 the agent that stands on it, plus 1 (12-14); and whether it blocks the sight (15). A tile alone is the low byte. Kinds,
-colours, directions and actions have XLand-MiniGrid's numbers. Positions are (row, col).
+colours, directions and actions have the numbers of XLand-MiniGrid's first versions. Positions are (row, col).
 
 A step is fair: it knows no order of the agents. Each of them turns or acts on the cell ahead, as that cell was at the start
 of the step. An agent moves to a cell that nobody stands on, not even one who is leaving it. Where several agents would

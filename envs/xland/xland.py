@@ -57,6 +57,7 @@ from explore_gym.envs.xland.tasks import (
     task_fields,
 )
 from explore_gym.envs.xland.world import (
+    AGENT,
     DERIVED,
     EMPTY,
     FORWARD,
@@ -352,17 +353,17 @@ class XLandEnv(KernelEnv):
             (spaces.MultiDiscrete([4] * agents), observe_directions) if joint else (spaces.Discrete(4), observe_direction)
         )
         parts = {
-            "image": (spaces.Box(0, 255, (*many, v, v, 2), np.uint8), observe),
+            "image": (spaces.Box(0, AGENT + 3, (*many, v, v, 2), np.uint8), observe),
             "direction": direction,
-            "pocket": (spaces.Box(0, 255, (*many, 2), np.uint8), None),
+            "pocket": (spaces.Box(0, AGENT, (*many, 2), np.uint8), None),
         }
         if trials > 1:
             parts["clock"] = spaces.Box(0.0, 1.0, (*many, 2), np.float32), observe_clock
         if goal_visible:
             shape = (*many, MAX_OPTIONS, MAX_PREDICATES, 6)
-            parts["goal"] = spaces.Box(0, 255, shape, np.uint8), observe_goal
+            parts["goal"] = spaces.Box(0, max(AGENT, size - 1), shape, np.uint8), observe_goal
         if rules_visible:
-            parts["rules"] = spaces.Box(0, 255, (*many, max_rules, 7), np.uint8), observe_rules
+            parts["rules"] = spaces.Box(0, AGENT, (*many, max_rules, 7), np.uint8), observe_rules
         write = functools.reduce(both, (writer for _, writer in parts.values() if writer))
         self.dynamics = (self.dynamics[0], step_all if joint else step, write, inform_all if joint else inform)
         self.num_agents = agents

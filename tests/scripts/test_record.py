@@ -8,7 +8,7 @@ import pytest
 
 from explore_gym.agents import common
 from explore_gym.scripts import record
-from explore_gym.scripts.record import Args, OptimalPolicy, ShortestPath, main, run, save
+from explore_gym.scripts.record import Args, OptimalPolicy, Planner, ShortestPath, main, run, save
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("pygame")
@@ -86,6 +86,44 @@ def test_optimal_policies_are_solved_anew_for_each_layout():
     assert steps[OptimalPolicy] == steps[ShortestPath]
 
 
+def test_the_planner_solves_trial_after_trial():
+    """Each of its steps belongs to a plan that ends with the trial: at the goal, or when the time is up."""
+    env = gym.make("Explore/XLand-v0")
+    obs, _ = env.reset(seed=0)
+    policy, solved = Planner(env), 0
+    for _ in range(60):
+        obs, _, terminated, _, info = env.step(policy(obs))
+        assert (not policy.actions) == terminated == info["success"]
+        if terminated:
+            obs, _ = env.reset()
+            solved += 1
+    assert solved >= 3
+    short = gym.make("Explore/XLand-v0", trial_steps=3)
+    obs, _ = short.reset(seed=0)
+    policy = Planner(short)
+    truncations = [short.step(policy(obs))[3] for _ in range(3)]
+    assert (truncations, policy.actions) == ([False, False, True], [])
+
+
+def test_joint_actions_are_random_or_each_agents_own(tmp_path, monkeypatch):
+    config = {"args": {"env": "Explore/XLand-Tag-v0", "env_kwargs": '{"trial_steps": 2}'}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = []
+
+    def policy(obs, starts, rewards):
+        asked.append((obs["direction"].tolist(), starts.tolist(), rewards.tolist()))
+        return np.array([1, 2])  # right, left
+
+    monkeypatch.setattr(common, "load_policy", lambda run_dir: policy)
+    run(Args(run_dir=tmp_path, steps=3, out=tmp_path / "trained"))
+    (first, second, third) = asked
+    assert [(b - a) % 4 for a, b in zip(first[0], second[0])] == [1, 3]
+    assert [starts for _, starts, _ in asked] == [[True] * 2, [False] * 2, [True] * 2]
+    assert second[2] in ([0.0, 1.0], [1.0, 0.0]) and first[2] == third[2] == [0.0, 0.0]  # tagged or not
+    frames = list(frames_of(run(Args(env="Explore/XLand-Tag-v0", steps=8, scale=0.3, out=tmp_path / "random"))[0]))
+    assert len(frames) > 2
+
+
 def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_its_run(tmp_path, monkeypatch):
     config = {"args": {"env": "Explore/FourRooms-v0", "env_kwargs": '{"size": 9}'}}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -94,8 +132,8 @@ def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_it
     def load_policy(run_dir):
         assert run_dir == tmp_path
 
-        def policy(obs):
-            asked.append(obs)
+        def policy(obs, starts, rewards):
+            asked.append((obs, starts.tolist(), rewards.tolist()))
             return np.array([2])
 
         return policy
@@ -103,10 +141,11 @@ def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_it
     monkeypatch.setattr(common, "load_policy", load_policy, raising=False)
     gif, _ = run(Args(run_dir=tmp_path, steps=3, out=tmp_path / "trained"))
     assert gif.exists()
-    assert asked[0]["image"].shape == (1, 7, 7, 3)
-    assert asked[0]["direction"].shape == (1,)
-    assert asked[0]["mission"] == ("reach the goal",)
-    assert len(asked) == 3
+    obs, *_ = asked[0]
+    assert obs["image"].shape == (1, 7, 7, 3)
+    assert obs["direction"].shape == (1,)
+    assert obs["mission"] == ("reach the goal",)
+    assert [call[1:] for call in asked] == [([True], [0.0]), ([False], [0.0]), ([False], [0.0])]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +157,7 @@ def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_it
         (["--env", "Explore/RiverSwim-v0", "--scale", "-0.5"], "scale must be positive, got -0.5"),
         (["--env", "Explore/RiverSwim-v0", "--env-kwargs", "9"], "env_kwargs must be a JSON object"),
         (["--env", "CartPole-v1", "--policy", "optimal"], "needs an environment with to_tabular(), got CartPole-v1"),
+        (["--env", "Explore/XLand-Tag-v0", "--policy", "planner"], "needs XLand for one agent, got Explore/XLand-Tag-v0"),
         (["--env", "Explore/MetaBandit-v0", "--policy", "optimal"], "to_tabular needs discrete random draws"),
         (["--run-dir", "nowhere"], "run_dir must hold a run, but there is no nowhere/config.json"),
     ],

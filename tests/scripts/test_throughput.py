@@ -9,6 +9,8 @@ import time
 import gymnasium as gym
 import pytest
 
+from explore_gym.envs.engine.kernels import Record
+from explore_gym.envs.xland.drawing import goal_lines, rule_lines, tile_name
 from explore_gym.scripts import throughput
 from explore_gym.scripts.throughput import Args, Contestant, alternate, main, ratios, run, run_training, single
 
@@ -146,6 +148,67 @@ def test_envpool_is_measured_on_the_tasks_of_the_same_name(monkeypatch):
     assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
 
 
+def test_tasks_of_xland_are_told_in_the_words_of_their_drawing():
+    """What the peer gets of three tasks, against the sentences in the pictures of the same three."""
+    envs = gym.make_vec("Explore/XLand-v0", num_envs=3)
+    envs.reset(seed=0)
+    say = lambda tile: f"{tile[1]} {tile[0]}"
+
+    def sentence(condition, *tiles):
+        if condition == "tile_near":
+            return f"{say(tiles[0])} near {say(tiles[1])}"
+        return f"{condition} {say(tiles[0])}"
+
+    for task, state in zip(throughput.xland_tasks(3), map(Record, envs.get_state())):
+        assert sentence(*task["goal"]) == goal_lines(state)[0].removeprefix("me ")
+        rules = [f"{sentence(*rule[:-1])} -> {say(rule[-1])}" for rule in task["rules"]]
+        assert rules == [line.removeprefix("agent ").replace("-> nothing", "-> black floor") for line in rule_lines(state)]
+        assert [say(tile) for tile in task["objects"]] == [tile_name(code) for code in state.objects[: state.num_objects]]
+    assert any(task["rules"] for task in throughput.xland_tasks(3))
+
+
+PEER = """
+import json, sys
+tasks = json.loads(sys.stdin.readline())
+assert {"goal", "rules", "objects"} == set(tasks[0])
+print(json.dumps({"xminigrid": "1.2", "jax": "3.4"}), flush=True)
+for line in sys.stdin:
+    print(1000 * len(tasks) * float(line), flush=True)
+"""
+
+
+@pytest.fixture
+def peer(monkeypatch, tmp_path):
+    """A peer that answers 1000 steps/s for each world and second asked for."""
+    monkeypatch.setattr(throughput, "BATCH", 8)
+    monkeypatch.setattr(throughput, "XLAND_MINIGRID", tmp_path / "peer.py")
+    (tmp_path / "peer.py").write_text(PEER)
+    (tmp_path / "jax.py").touch()
+    (tmp_path / "xminigrid.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+def test_xland_minigrid_is_asked_in_its_own_process_and_agents_are_counted(peer):
+    report = run(Args(xland=True, peer_python=sys.executable, seconds=0.01, rounds=2))
+    (row,) = report.rows("xland")
+    assert (row["peer"], row["theirs"]) == ("XLand-MiniGrid (xminigrid 1.2, jax 3.4)", 1000 * 8 * 0.01)
+    assert row["ratio"] == pytest.approx(row["ours"] / 80)
+    (row,) = report.rows("agents")
+    assert (row["id"], row["kwargs"], row["num_envs"], row["agents"]) == ("Explore/XLand-Games-v0", {"size": 13}, 8, 2)
+    assert 0 < row["steps_per_second_min"] <= row["steps_per_second"] <= row["steps_per_second_max"]
+
+
+def test_a_peer_that_is_missing_or_breaks_down_is_told_by_name(peer):
+    (peer / "jax.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\")")
+    (row,) = run(Args(xland=True, seconds=0.01, rounds=1)).rows("xland")
+    assert (row["peer"], row["missing"]) == ("XLand-MiniGrid", "No module named 'jax'")
+    (peer / "jax.py").write_text("")
+    (peer / "peer.py").write_text("raise SystemExit(3)")
+    with pytest.raises(RuntimeError, match=r"peer\.py ended with exit code 3"):
+        throughput.XLandMiniGrid(sys.executable)
+
+
 @pytest.mark.parametrize(("name", "peer"), [comparison[2:4] for comparison in throughput.COMPARISONS])
 def test_every_peer_steps(name, peer, monkeypatch):
     monkeypatch.setattr(throughput, "BATCH", 8)
@@ -190,6 +253,7 @@ def test_training_is_compared_with_start_up_left_out(monkeypatch):
     [
         (["--ids", "Explore/Nowhere-v0"], "ids must be among Explore/MetaBandit-v0, "),
         (["--batch-sizes", "0"], "batch_sizes must be positive, got 0"),
+        (["--peer-python", "no/python"], "peer_python must be an interpreter, got 'no/python'"),
         (["--rounds", "0"], "rounds must be positive, got 0"),
         (["--seconds", "-1"], "seconds must be positive, got -1.0"),
     ],

@@ -146,6 +146,35 @@ def test_rows_join_a_dict_and_features_expand_it():
     assert torch.allclose(plain[:8], torch.tensor([10 / 255, 5 / 255, 3 / 255, 1 / 255, 0, 2 / 255, 0.5, -0.5]))
 
 
+def test_bytes_with_small_upper_bounds_are_categories():
+    high = np.array([[1, 3], [0, 2]], np.uint8)
+    space = spaces.Dict(
+        {"codes": spaces.Box(np.zeros_like(high), high, dtype=np.uint8), "picture": spaces.Box(0, 255, (4,), np.uint8)}
+    )
+    layout = common.obs_layout(space)
+    assert [(p.name, p.kind, p.sizes) for p in layout] == [("codes", "categories", (2, 4, 1, 3)), ("picture", "numbers", ())]
+    row = torch.tensor([[1, 3, 0, 1, 7, 8, 9, 200]], dtype=torch.uint8)
+    assert common.Features(layout)(row)[0].tolist() == [7, 8, 9, 200, 0, 1, 0, 0, 0, 1, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_starts_are_first_observations_and_those_that_a_reset_takes_the_place_of(mode):
+    envs = SyncVectorEnv([lambda: Counter(1)], autoreset_mode=AutoresetMode(mode))  # episodes of three steps
+    envs = common.TorchVectorEnv(envs)
+    envs.reset(seed=0)
+    starts, rewards = [], []
+    for _ in range(8):
+        starts.append(envs.starts.item())
+        rewards.append(envs.reward.item())
+        envs.step(torch.zeros(1, dtype=torch.long))
+    if mode == "NextStep":
+        assert starts == [True, False, False, True, True, False, False, True]
+        assert rewards == [0, 1, 2, 3, 0, 1, 2, 3]
+    else:
+        assert starts == [True, False, False] * 2 + [True, False]
+        assert rewards == [0, 1, 2, 3, 1, 2, 3, 1]
+
+
 def test_discrete_start_is_subtracted_and_bytes_stay_bytes():
     class Fake(gym.Env):
         observation_space = spaces.Discrete(3, start=5)

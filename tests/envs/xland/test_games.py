@@ -180,6 +180,12 @@ def test_the_keepers_may_pass():
     assert env.get_state()["pocket"].tolist() == [0, 5 | YELLOW << 4, 0]
 
 
+def test_numbers_of_agents_do_not_hide_where_they_look_in_a_drawing_of_characters():
+    env = world("KeepAway", ["########", "#> ^   #", "#   <  #"], render_mode="ansi")
+    lines = env.render().split("\n")
+    assert lines[1].startswith("#> ^   #") and lines[2].startswith("#   <  #")
+
+
 def test_trials_of_several_agents_end_for_all_and_pay_once():
     """Agent 1 reaches its goal in the third step of the trial; then both stand elsewhere, in the second trial."""
     env = game_class("Games")(**TRIALS)
