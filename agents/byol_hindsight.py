@@ -37,21 +37,23 @@ class Args(common.Args):
     arm: Literal["ppo", "rnd", "icm", "byol_explore", "hindsight", "hindsight_rec", "hindsight_noinv"] = "hindsight"
     ext_coef: float = 0.0  # weight of the environment's reward
     int_coef: float = 1.0  # weight of the arm's reward
-    rec_coef: float = 5.0  # weight of the reconstruction error beside the invariance term: lambda
+    rec_coef: float = 1.0  # weight of the reconstruction error beside the invariance term: lambda
     horizon: int = 1  # steps that the open loop looks ahead: K
     hidden: int = 64  # width of every hidden layer
-    embedding_dim: int = 64  # outputs of the encoder
+    embedding_dim: int = 16  # outputs of the encoder
     belief_dim: int = 64  # state of both GRUs
     code_dim: int = 32  # numbers in z
     noise_dim: int = 32  # Gaussian numbers that the generator draws
     num_negatives: int = 128  # codes that the critic compares, its own included
-    critic_steps: int = 1  # ascents of the critic per descent of the model
+    critic_steps: int = 2  # ascents of the critic per descent of the model
     target_decay: float = 1.0  # of the target encoder, per descent; 1 freezes it, the paper has 0.99
     reward_decay: float = 0.99  # of the moments that rewards are normalised with, per rollout
     model_epochs: int = 2  # passes of the world model over one rollout
     model_minibatches: int = 8  # per epoch, each of whole lanes
     model_learning_rate: float = 3e-3
     critic_learning_rate: float = 3e-3
+    model_momentum: float = 0.5  # of model and critic: with 0.9 they circle around each other, and z keeps telling the past
+    policy_starts: int = 0  # steps of random play from which only the world model or the bonus learns
     num_steps: int = 32  # per env and rollout
     num_epochs: int = 4  # passes of the policy over one rollout
     num_minibatches: int = 4  # per epoch
@@ -72,8 +74,10 @@ class Args(common.Args):
             common.at_least(self, name, 1)
         common.at_least(self, "num_negatives", 2)
         common.at_least(self, "rec_coef", 0.0)
+        common.at_least(self, "policy_starts", 0)
         for name in ("gamma", "gae_lambda", "target_decay", "reward_decay"):
             common.within(self, name, 0.0, 1.0)
+        common.within(self, "model_momentum", 0.0, 0.999)
         common.within(self, "horizon", 1, self.num_steps)
         batch = self.num_envs * self.num_steps
         if batch % self.num_minibatches or batch // self.num_minibatches < 2:
@@ -580,8 +584,9 @@ def train(args):
     critic = Critic(args.belief_dim + envs.num_actions, args).to(run.device)
     normalizer = RewardNormalizer(args.reward_decay).to(run.device)
     optimizer = torch.optim.Adam(agent.policy_parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
-    model_optimizer = torch.optim.Adam(world.learned(), lr=args.model_learning_rate, fused=True)
-    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.critic_learning_rate, fused=True)
+    betas = args.model_momentum, 0.99
+    model_optimizer = torch.optim.Adam(world.learned(), lr=args.model_learning_rate, betas=betas, fused=True)
+    critic_optimizer = torch.optim.Adam(critic.parameters(), lr=args.critic_learning_rate, betas=betas, fused=True)
     stateful = dict(model_optimizer=model_optimizer, critic=critic, critic_optimizer=critic_optimizer)
     bonus = None
     if args.arm in ("icm", "rnd"):
@@ -616,7 +621,8 @@ def train(args):
         rewards = args.ext_coef * b["rewards"] + args.int_coef * normalizer(paid)
         b["advantages"] = gae(rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda)
         b["returns"] = b["advantages"] + b["values"]
-        metrics |= learn_policy(agent, optimizer, b, args)
+        if step > args.policy_starts:
+            metrics |= learn_policy(agent, optimizer, b, args)
         metrics |= learn_world(agent, critic, model_optimizer, critic_optimizer, b, args)
         if bonus is not None:
             metrics |= learn_bonus(bonus, bonus_optimizer, b, args)
