@@ -298,11 +298,13 @@ def section_arguments(page):
 
 
 def section_scores(page):
-    """Random, planned and optimal scores of the stored settings; columns without any are left out."""
+    """Random, planned and optimal scores of the stored settings of this id and its variants; empty columns are left out."""
     name, rows = id_of(page), []
     for entry in json.loads(SCORES.read_text())["settings"]:
-        if entry["id"] == f"{NAMESPACE}/{name}":
-            kwargs = ", ".join(f"{key}={value!r}" for key, value in entry["kwargs"].items()) or "defaults"
+        id = entry["id"].removeprefix(f"{NAMESPACE}/")
+        if environment_class(id) is environment_class(name):
+            kwargs = ", ".join(f"{key}={value!r}" for key, value in entry["kwargs"].items())
+            setting = f"`{kwargs}`" if kwargs else "defaults" if id == name else f"`{id}`"
             random, exact = entry["random"], entry["exact"]
             measured = {key: interval(values) for key, values in random.items()}
             planned = {key: interval(values) for key, values in entry.get("planner", {}).items()}
@@ -312,7 +314,7 @@ def section_scores(page):
             extra = [measured.get(key, "–") for key in ("coverage", "success", *AGENT_RETURNS)]
             extra += [planned.get(key, "–") for key in ("return", "success")]
             extra += [f"{exact[key]:.4g}" if key in exact else "–" for key in ("greedy", "bound")]
-            rows.append([f"`{kwargs}`" if entry["kwargs"] else kwargs, measured["return"], expected, optimal, *extra])
+            rows.append([setting, measured["return"], expected, optimal, *extra])
     head = ["Setting", "Random, played", "Random, exact", "Optimal, exact", "Coverage (random)", "Success (random)"]
     head += [f"{key[0].upper()}{key[1:]} (random)" for key in AGENT_RETURNS] + ["Planner", "Success (planner)"]
     head += ["Greedy", "Upper bound"]

@@ -12,8 +12,6 @@ Source:      `MultiRoomEnv` of Minigrid (Chevalier-Boisvert et al., 2023, arXiv:
              One departure: after 10,000 chains that were too short it asks for one room less, where Minigrid goes on for ever.
 """
 
-import numpy as np
-
 from explore_gym.envs.engine import kernel, randint, vectorize
 from explore_gym.envs.gridworlds.grid import (
     CLOSED,
@@ -43,6 +41,7 @@ from explore_gym.envs.gridworlds.room_chain import (
     MIN_ROOM,
     TOP,
     WIDTH,
+    bounds,
     chain_field,
     grow_chain,
 )
@@ -83,13 +82,6 @@ def place_rooms(params, state, wanted):
                 return wanted
         wanted -= 1
     return 1
-
-
-@kernel
-def bounds(state, i):
-    """(row, col, height, width) of room i, its walls included."""
-    rooms = state.rooms
-    return np.int64(rooms[i, TOP]), np.int64(rooms[i, LEFT]), np.int64(rooms[i, HEIGHT]), np.int64(rooms[i, WIDTH])
 
 
 @kernel

@@ -119,10 +119,13 @@ def test_speed_sections_show_the_stored_figures(make_pages, tmp_path, monkeypatc
         "compare", id=id, num_envs=1024, peer="Peer", peer_num_envs=64, goal=30, **throughput.ratios([(80.0, 2.0), (90.0, 2.0)])
     )
     report.add("compare", id=id, num_envs=1024, peer="Absent", goal=None, missing="No module named 'absent'")
+    two = {"kwargs": {"size": 13}, "num_envs": 1024, "agents": 2, "goal": 1e6}
+    report.add("agents", id=id, **two, **throughput.spread("steps_per_second", [1e6, 2e6, 3e6]))
     assert f"| `{id}` | 250 | 4,000 |" in make_pages.section_speed(readme)
     text = make_pages.section_throughput(page)
     assert f"| `{id}` | 250 | 4,000 |" in text
     assert f"| `{id}` | Peer | 1,024 : 64 | 85 | 2 | 42.50 | 40.00 to 45.00 |" in text
+    assert f"| `{id}` | `size=13` | 1,024 | 2 | 2,000,000 | 1,000,000 to 3,000,000 |" in text
     assert f"| `{id}` | Absent | – | – | – | not measured: No module named 'absent' | – |" in text
     assert "median of 3 rounds" in text
     assert "## Training" not in text

@@ -218,7 +218,7 @@ def exchanged(state, order):
     return state
 
 
-def test_tiles_have_the_numbers_of_xland_minigrid():
+def test_tiles_have_the_numbers_of_xland_minigrids_first_versions():
     assert (FLOOR, WALL, CLOSED, RED, GREY, BLACK) == (3, 4, 11, 3, 8, 9)
     assert tuple(range(6)) == (FORWARD, TURN_RIGHT, TURN_LEFT, PICK_UP, PUT_DOWN, TOGGLE)
     assert tile(5, RED) == RED_BALL
