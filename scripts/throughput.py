@@ -196,6 +196,22 @@ def minigrid_dummy():
     return batch(envs, four_rooms_actions(SYNC_BATCH), SYNC_BATCH, EPISODE)
 
 
+def point_maze_single():
+    import gymnasium_robotics
+
+    gym.register_envs(gymnasium_robotics)
+    return single(gym.make("PointMaze_Large-v3", disable_env_checker=True))
+
+
+def highway_single():
+    """A crossing with 8 other vehicles, 10 steps of simulation and of driving per second, as ours."""
+    import highway_env
+
+    gym.register_envs(highway_env)
+    config = {"initial_vehicle_count": 8, "simulation_frequency": 10, "policy_frequency": 10}
+    return single(gym.make("intersection-v1", disable_env_checker=True, config=config))
+
+
 def envpool_minigrid(name, period):
     import envpool
 
@@ -322,6 +338,8 @@ COMPARISONS = (
     ("Explore/FourRooms-v0", BATCH, "C loop that keeps the view", four_rooms_c_keeping, None),
     ("Explore/FourRooms-v0", 1, "Minigrid, single", minigrid_single, 30.0),
     ("Explore/MetaBandit-v0", BATCH, "C loop", meta_bandit_c, 0.5),
+    ("Explore/HardMaze-v0", BATCH, "PointMaze of gymnasium-robotics, single", point_maze_single, 50.0),
+    ("Explore/Driving-v0", BATCH, "crossing of highway-env, single", highway_single, 50.0),
 )
 TRAININGS = (
     ("Explore/FourRooms-v0", {"observation": "image"}, 5.0),
