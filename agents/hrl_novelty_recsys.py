@@ -652,8 +652,8 @@ def linear_probe(memories, labels, fitted):
 def play_users(act, envs, seed, signs=None):
     """One episode of a fresh user in every lane.
 
-    Returns the infos at their ends (users,), and the rows of all slates in order of time: user, session and mood (rows,), and of a
-    learning agent its `signs`: z, p, goal (rows,) and the memories of the first PROBED users.
+    Returns the infos at their ends (users,), and the rows of all slates in order of time: user, session and mood (rows,),
+    and of a learning agent its `signs`: z, p, goal (rows,) and the memories of the first PROBED users.
     """
     obs = envs.reset(seed=seed)
     playing, ends, rows = np.ones(envs.num_envs, bool), {}, []

@@ -133,7 +133,7 @@ class Script(nn.Module):
 
 
 class Centred(nn.Module):
-    """What a network makes of an observation whose place and time, the first three numbers, go from -1 to 1 instead of 0 to 1."""
+    """A network that sees place and time, the first three numbers of an observation, from -1 to 1 instead of 0 to 1."""
 
     def __init__(self, net):
         super().__init__()

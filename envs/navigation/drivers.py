@@ -234,7 +234,7 @@ def may_go(params, state, leg, stop):
             return False
     if stop > reach + 12.0:
         return True
-    if gives_way(params, state, -1, way, state.still):
+    if gives_way(params, state, -1, way, state.ego_waited):
         return False
     for i in range(state.num_vehicles):  # the crossing must be left again
         if state.lane[i] == state.route[leg + 1] and state.along[i] < 8.0 and state.actor_speed[i] < BRAKING:

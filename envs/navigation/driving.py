@@ -4,7 +4,7 @@ Observation: float32 (105,), everything as seen from the ego, lengths over 50 m,
              acceleration over 6 m/s^2, steering, yaw rate, speed limit, the next light on the route (green, yellow, red; all 0
              without), distance to its line (1 if none is within 50 m), whether on a crossing, metres from the lane's centre
              and from the route over 3.5 m, angle to the route over pi. Then the points of the route 5, 10 to 50 m ahead, x
-             forwards and y to the left. Then of the 8 nearest actors within 50 m: x, y, cos and sin of the angle to it, relative
+             forwards and y to the left. Then of the 8 nearest actors within 50 m: x, y, cos and sin of their heading, relative
              velocity (2), whether vehicle, pedestrian or obstacle; zeros for none. With critic=True or raster > 0 a Dict:
              "vector" is this; "critic" float32 (11,): shares of time and route that are left, remaining shares of the
              penalties for time to collision and for the 6 limits of comfort, of the time off the lane's centre, of the
@@ -23,10 +23,10 @@ Terminates:  on failure: collision, red light, more than 95 % of the box off the
 Truncates:   at the end of the route.
 Info:        route_completion (percent), driving_score = route_completion x share of it inside the route's lanes x product of
              penalties (0.5 per pedestrian hit, 0.6 per vehicle, 0.65 per obstacle, 0.7 per red light), success (end of the
-             route reached), the counts vehicles_hit, pedestrians_hit, obstacles_hit, red_lights, off_roads; blocked, left_route,
-             timeout; the factors factor_lanes, factor_speed, factor_ttc, factor_comfort, factor_centre; speed, speed_limit.
-Roads:       1 or 2 crossings of two-way roads, two lanes of 3.5 m each way, each an arc that bends by up to 15 degrees; the route
-             is 150 to 400 m long and keeps its lane, in which an obstacle stands. One crossing or both have lights.
+             route reached), the counts vehicles_hit, pedestrians_hit, obstacles_hit, red_lights and off_roads, blocked,
+             left_route, timeout; factor_lanes, factor_speed, factor_ttc, factor_comfort, factor_centre; speed, speed_limit.
+Roads:       1 or 2 crossings of two-way roads, two lanes of 3.5 m each way, each an arc that bends by up to 15 degrees; the
+             route is 150 to 400 m long and keeps its lane, in which an obstacle stands. One crossing or both have lights.
 Traffic:     8 to 15 vehicles by the intelligent driver model, which give way to whom claims a crossing first, and 2 pedestrians.
 Source:      rewards, infractions and the critic's inputs are those of Jaeger et al., 2025, CaRL: learning scalable planning
              policies with simple rewards, arXiv:2504.17838, the shaped reward that of Zhang et al., 2021, arXiv:2108.08265, the
@@ -61,11 +61,12 @@ from explore_gym.envs.navigation.driving_rewards import (
 )
 from explore_gym.envs.navigation.driving_views import draw_world, paint
 from explore_gym.envs.navigation.roads import (
+    HALF_ROAD,
     LANE,
     LANES,
     LENGTH,
     MAX_BEND,
-    OFF_ROAD,
+    OFFSETS,
     ON_CROSSING,
     SHORTEST_TWO,
     build,
@@ -77,9 +78,10 @@ from explore_gym.envs.navigation.roads import (
 )
 from explore_gym.envs.navigation.traffic import (
     AT_LINE,
+    BEYOND,
     DT,
     EGO_LENGTH,
-    PATIENCE,
+    MEET,
     PLANNED,
     RED,
     SLOW,
@@ -113,7 +115,8 @@ def reset(params, state):
     state.x, state.y, state.heading = pose(state, state.route[0], state.route_start)
     state.cos, state.sin = math.cos(state.heading), math.sin(state.heading)
     state.speed, state.acceleration_along, state.yaw_rate, state.steer, state.last_steer = 0.0, 0.0, 0.0, 0.0, 0.0
-    state.leg, state.farthest, state.ego_claim, state.ego_waiting = 0, state.route_start, -1, -1
+    state.leg, state.farthest = 0, state.route_start
+    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited = -1, -1.0, -1, 0
     populate(params, state)
     for i in range(len(state.along_history)):
         state.along_history[i], state.lateral_history[i], state.total_history[i] = 0.0, 0.0, 0.0
@@ -135,7 +138,7 @@ def step(params, state, action):
     state.elapsed += 1
     drive(state, action)
     gain, distance, ran_red = follow(params, state)
-    state.ego_claim = claimed(params, state)
+    claim(params, state)
     drive_vehicles(params, state)
     walk_pedestrians(params, state)
     crossing, state.off_lane, off_centre = locate(state)
@@ -220,22 +223,26 @@ def follow(params, state):
 
 
 @kernel
-def claimed(params, state):
-    """The way through a crossing that the ego is on, or too close to for stopping at its line; -1 for none."""
+def claim(params, state):
+    """Which way through a crossing the ego has claimed: the one that it is on, or rolls towards and is near to without red.
+
+    Who waits for it at the line is let go, too.
+    """
     segment, next_leg = state.route[state.leg], state.leg + 1
-    state.ego_waiting = -1
-    if segment >= LANES:
-        return segment
     s, _ = project(state, segment, state.x, state.y)
-    if state.leg > 0 and s < 1.5 * EGO_LENGTH:
-        return state.route[state.leg - 1]
-    if next_leg == state.num_legs or light_of_way(params, state, state.route[next_leg]) == RED:
-        return -1
-    stop = state.segments[segment, LENGTH] - s - EGO_LENGTH
-    if stop < AT_LINE and state.still % (4 * PATIENCE) > PATIENCE:
-        state.ego_waiting = state.route[next_leg]  # others let it go for a while
-    reach = state.speed * state.speed / (2.0 * PLANNED) + 3.0
-    return state.route[next_leg] if stop < reach and state.speed > SLOW else -1
+    waited = state.ego_waited + 1
+    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited = -1, -1.0, -1, 0
+    if segment >= LANES:
+        state.ego_claim, state.ego_along = segment, s
+    elif state.leg > 0 and s < 1.5 * EGO_LENGTH:
+        state.ego_claim, state.ego_along = state.route[state.leg - 1], BEYOND
+    elif next_leg < state.num_legs and light_of_way(params, state, state.route[next_leg]) != RED:
+        state.ego_way = state.route[next_leg]
+        stop = state.segments[segment, LENGTH] - s - EGO_LENGTH
+        if state.speed > SLOW and stop < state.speed * state.speed / (2.0 * PLANNED) + MEET:
+            state.ego_claim = state.ego_way
+        elif state.speed <= SLOW and stop < AT_LINE:
+            state.ego_waited = waited
 
 
 @kernel
@@ -276,7 +283,6 @@ def look(params, state, obs):
     segment, next_leg = state.route[state.leg], state.leg + 1
     s, side = project(state, segment, state.x, state.y)
     turned = state.heading - pose(state, segment, s)[2]
-    place, from_middle = surface(state, state.x, state.y)
     obs[0], obs[1], obs[2] = state.speed / TOP_SPEED, state.acceleration_along / BRAKE, state.steer
     obs[3], obs[4] = state.yaw_rate, state.speed_limit / TOP_SPEED
     for i in range(5, 9):
@@ -289,9 +295,11 @@ def look(params, state, obs):
             colour = light_of_way(params, state, state.route[next_leg])
             if colour > 0:
                 obs[4 + colour] = 1.0
-    obs[9] = 1.0 if place >= ON_CROSSING else 0.0
-    from_centre = abs(from_middle) % LANE - 0.5 * LANE
-    obs[10] = (side if place >= ON_CROSSING or place == OFF_ROAD else from_centre) / LANE
+    obs[9] = 1.0 if surface(state, state.x, state.y)[0] >= ON_CROSSING else 0.0
+    from_centre, from_middle = side, side - OFFSETS[segment % 2]
+    if segment < LANES and abs(from_middle) <= HALF_ROAD:
+        from_centre = from_middle % LANE - 0.5 * LANE
+    obs[10] = from_centre / LANE
     obs[11], obs[12] = side / LANE, math.atan2(math.sin(turned), math.cos(turned)) / math.pi
     see_route(state, s, obs)
     see_actors(state, obs)
@@ -473,6 +481,7 @@ class Driving(KernelEnv):
             if raster:
                 keys["raster"] = spaces.Box(0, 255, (raster, raster, CHANNELS), np.uint8)
             space = spaces.Dict(keys)
+        bits, clear = conflicts()
         super().__init__(
             state=state_dtype(
                 x=np.float64,
@@ -489,8 +498,10 @@ class Driving(KernelEnv):
                 speed_limit=np.float64,
                 leg=np.int64,  # of the route
                 farthest=np.float64,  # m along the route
-                ego_claim=np.int64,  # way through a crossing that it is on or can't but take, -1 for none
-                ego_waiting=np.int64,  # that it is let go
+                ego_claim=np.int64,  # way through a crossing, -1 for none
+                ego_along=np.float64,  # m on it, -1 before it
+                ego_way=np.int64,  # the one ahead, -1 for none or at red
+                ego_waited=np.int64,  # steps at its line
                 finished=np.bool_,
                 blocked=np.bool_,
                 left_route=np.bool_,
@@ -522,7 +533,8 @@ class Driving(KernelEnv):
                 deviation=float(deviation),
                 blocked_steps=round(blocked_time / DT),
                 max_steps=max_steps,
-                conflicts=conflicts(),
+                conflicts=bits,
+                clear=clear,
                 **comfort_filters(),
             ),
             observation_space=space,

@@ -35,6 +35,7 @@ MAX_BEND = 15.0  # degrees between the ends of a road: roads of different crossi
 MARGIN_START, MARGIN_END = 15.0, 25.0  # m of road behind the route's start and beyond its end
 SHORTEST_MIDDLE, SHORTEST_TWO = 90.0, 260.0  # m between two crossings, of a route through them
 SIDE_ROADS = (60.0, 80.0)  # m, roads that aren't on the route
+PAST = 3.0  # m from where two ways part to where the middle of a vehicle is past it
 OFF_ROAD, ON_CROSSING = -1, MAX_ROADS  # what `surface` says beside the number of a road
 
 
@@ -230,16 +231,25 @@ def surface(state, x, y):
 
 
 def conflicts():
-    """For each of the 16 ways of a crossing those whose vehicles it would touch, as bits; int64 (16,).
+    """What the 16 ways of a crossing have to do with each other.
 
-    Ways from the same lane don't count: there one vehicle follows the other.
+    Returns bits, int64 (16,): for each way those whose vehicles it would touch; those from the same lane don't count, where one
+    vehicle follows the other. And clear, float64 (16, 16): metres on the second of two such ways, from which on its vehicles
+    are past the first one.
     """
-    lines = []
+    lines, places = [], []
     for arm in range(4):
         for kind in range(4):
             s, k = np.linspace(0.0, WAY_LENGTHS[kind], 60), CURVATURES[kind]
             u, w = (np.sin(k * s) / k, (1.0 - np.cos(k * s)) / k) if k else (s, 0.0 * s)
             line = (u - HALF_CROSSING) + 1j * (w - OFFSETS[kind // 2])
             lines.append(line * 1j**arm)
-    near = [[bool((abs(one[:, None] - two) < LANE - 0.5).any()) for two in lines] for one in lines]
-    return np.array([sum(1 << j for j in range(WAYS) if near[i][j] and i // 2 != j // 2) for i in range(WAYS)], np.int64)
+            places.append(s)
+    bits, clear = np.zeros(WAYS, np.int64), np.zeros((WAYS, WAYS))
+    for i in range(WAYS):
+        for j in range(WAYS):
+            near = (abs(lines[i] - lines[j][:, None]) < LANE - 0.5).any(1)
+            if near.any() and i // 2 != j // 2:
+                bits[i] |= 1 << j
+                clear[i, j] = math.inf if near[-1] else places[j][near].max() + PAST
+    return bits, clear

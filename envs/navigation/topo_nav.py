@@ -187,10 +187,10 @@ def draw_task(params, state):
 
 @kernel
 def place_start(params, state):
-    """A random free cell outside passes and dead ends, -1 if none turns up."""
+    """A random free cell of a clearing or valley, -1 if none turns up."""
     for _ in range(PLACE_TRIES):
         cell = random_cell(params, state)
-        if not state.ground[cell] & (BLOCKED | GATE) and role_of(params, state, cell) < DEAD_END:
+        if not state.ground[cell] & BLOCKED and 0 <= role_of(params, state, cell) < DEAD_END:
             return cell
     return -1
 

@@ -32,13 +32,15 @@ EGO_LENGTH, EGO_WIDTH = 2.446, 0.918  # m, half of the ego's sides
 NO_LIGHT, GREEN, YELLOW, RED = range(4)
 YELLOW_TIME, ALL_RED = 2.0, 0.5  # s
 
-ACCELERATION, BRAKING, HARD_BRAKING = 1.5, 2.0, 8.0  # m/s^2, comfortable and at most
+ACCELERATION, BRAKING, HARD_BRAKING = 2.0, 2.0, 8.0  # m/s^2, comfortable and at most
 HEADWAY, GAP = 1.2, 2.0  # s, m
 FREE = 1e6  # m, gap behind nobody
-LATERAL = 2.0  # m/s^2 in bends
+LATERAL = 3.0  # m/s^2 in bends
 PLANNED = 3.0  # m/s^2, with which one decides before a crossing whether to stop
 MEET = 8.0  # m before the last place to stop, where one claims a crossing
-AT_LINE, SLOW, PATIENCE = 6.0, 0.5, 15  # m, m/s, steps: who has waited there for longer goes first
+AT_LINE, SLOW, PATIENCE = 6.0, 0.5, 5  # m, m/s, steps: who has waited there for longer goes first,
+IMPATIENCE = 50  # steps; but nobody lets the ego go for longer than this
+BEYOND = 99.0  # m on a way that has been left
 SPACING = 12.0  # m between vehicles at the start
 SIGHT = 45.0  # m
 SIDE_GAP = 0.3  # m
@@ -315,15 +317,31 @@ def crosses(params, way, other):
 
 
 @kernel
+def blocks(params, state, way, j):
+    """Whether vehicle j (-1: the ego) has claimed a way that crosses this one, and isn't past where they meet."""
+    other, along = state.ego_claim, state.ego_along
+    if j >= 0:
+        other, along = state.claim[j], -1.0
+        if state.lane[j] == other:
+            along = state.along[j]
+        elif state.following[j] != other:
+            along = BEYOND
+    return crosses(params, way, other) and along < params.clear[(way - LANES) % WAYS, (other - LANES) % WAYS]
+
+
+@kernel
 def gives_way(params, state, i, way, waited):
-    """Whether someone but i (-1: the ego) has claimed a way that crosses this one, or has waited for long and longer for it."""
+    """Whether somebody but i (-1: the ego) blocks a way, or has waited longer, and long, for one that crosses it."""
     for j in range(state.num_vehicles):
         if j != i and (
-            crosses(params, way, state.claim[j])
+            blocks(params, state, way, j)
             or (state.waited[j] > max(waited, PATIENCE) and crosses(params, way, state.following[j]))
         ):
             return True
-    return i >= 0 and (crosses(params, way, state.ego_claim) or crosses(params, way, state.ego_waiting))
+    if i < 0:
+        return False
+    waits = max(waited, PATIENCE) < state.ego_waited < IMPATIENCE and crosses(params, way, state.ego_way)
+    return waits or blocks(params, state, way, -1)
 
 
 @kernel

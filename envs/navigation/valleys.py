@@ -61,7 +61,7 @@ def valley_params(size, margin, tiles, density, clearings, dead_ends, dead_end_d
         tiles=tiles,
         first=np.array(first),
         last=np.array(last),
-        tile_of=np.searchsorted(lines[1:], np.arange(size), side="right"),
+        tile_of=[next((k for k in range(tiles) if first[k] <= i <= last[k]), -1) for i in range(size)],
         gate_low=max(1, pitch // 4),
         gate_high=min(MAX_GATE, max(1, pitch // 2)),
         bend=pitch >= 6,  # ridges wind by a cell to both sides where there is room
@@ -115,8 +115,10 @@ def place_of(params, cell):
 
 @kernel
 def role_of(params, state, cell):
-    """The role of the tile in which a cell lies."""
+    """The role of the tile in which a cell lies, -1 between tiles: ridges wind, so that it may lie on either side."""
     row, col = place_of(params, cell)
+    if params.tile_of[row] < 0 or params.tile_of[col] < 0:
+        return np.int64(-1)
     return np.int64(state.roles[params.tile_of[row] * params.tiles + params.tile_of[col]])
 
 

@@ -31,8 +31,8 @@ def worlds():
 
 
 def test_without_a_leader_a_vehicle_speeds_up_to_what_it_wants():
-    assert idm(0.0, 12.0, 1e9, 0.0) == pytest.approx(1.5)
-    assert idm(6.0, 12.0, 1e9, 0.0) == pytest.approx(1.5 * (1.0 - 0.5**4))
+    assert idm(0.0, 12.0, 1e9, 0.0) == pytest.approx(2.0)
+    assert idm(6.0, 12.0, 1e9, 0.0) == pytest.approx(2.0 * (1.0 - 0.5**4))
     assert idm(12.0, 12.0, 1e9, 0.0) == pytest.approx(0.0)
 
 
@@ -44,8 +44,8 @@ def test_behind_one_as_fast_it_is_at_rest_at_the_gap_of_equilibrium(speed):
 
 
 def test_it_brakes_before_one_who_stands():
-    wanted = 2.0 + 10.0 * 1.2 + 10.0 * 10.0 / (2.0 * math.sqrt(1.5 * 2.0))
-    assert idm(10.0, 12.0, 40.0, 10.0) == pytest.approx(1.5 * (1.0 - (10.0 / 12.0) ** 4 - (wanted / 40.0) ** 2))
+    wanted = 2.0 + 10.0 * 1.2 + 10.0 * 10.0 / (2.0 * math.sqrt(2.0 * 2.0))
+    assert idm(10.0, 12.0, 40.0, 10.0) == pytest.approx(2.0 * (1.0 - (10.0 / 12.0) ** 4 - (wanted / 40.0) ** 2))
     assert idm(10.0, 12.0, 1.0, 10.0) == -8.0
 
 
@@ -136,7 +136,7 @@ def test_roads_do_not_overlap(worlds):
 
 
 def test_ways_that_cross():
-    table = conflicts()
+    table, clear = conflicts()
     crossing = [[bool(row >> way & 1) for way in range(16)] for row in table.tolist()]
     assert crossing == np.transpose(crossing).tolist()
     right, ahead, left = 0, 1, 3  # of arm 0; arm 1 lies to the right, 2 opposite
@@ -144,6 +144,9 @@ def test_ways_that_cross():
     assert not crossing[ahead][8 + ahead] and not crossing[left][8 + left]
     assert crossing[right][12 + ahead], "both lead into the right lane of arm 1"
     assert not crossing[right][ahead], "one follows the other out of the same lane"
+    assert clear[12 + ahead, right] == math.inf, "in the lane where both end"
+    # from arm 0 the right lane, 5.25 m right of the middle, meets that of arm 1 after 14 + 5.25 m and has left it 3 m later
+    assert clear[4 + ahead, ahead] == pytest.approx(14.0 + 5.25 + 3.0 + 3.0, abs=0.5)
 
 
 def boxes(states):

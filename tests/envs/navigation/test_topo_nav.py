@@ -149,7 +149,7 @@ def test_late_obstacles_close_passes_and_cut_nothing_off(maps):
     after = envs.get_state()
     for lane, (old, new) in enumerate(zip(before, after)):
         closed = np.flatnonzero((old["ground"] ^ new["ground"]) & BLOCKED)
-        assert set(closed) == set(old["closing_cells"][has[lane] : old["num_closing"]])  # all but the agent's
+        assert set(closed) == set(old["closing_cells"][int(has[lane]) : old["num_closing"]])  # all but the agent's
         assert new["blocked"] == old["blocked"] + len(closed)
         free = grid(envs, new["ground"]) & BLOCKED == 0
         moves = moves_from(free, [place(envs, new["targets"][0])])

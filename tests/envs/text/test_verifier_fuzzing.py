@@ -22,6 +22,7 @@ from explore_gym.envs.text.interpreter import run
 from explore_gym.envs.text.parity import Parity
 from explore_gym.envs.text.rule_chain import RuleChain
 from explore_gym.envs.text.sorting import Sorting
+from explore_gym.envs.text.task import TOO_LONG
 from explore_gym.envs.text.text_bandit import TextBandit
 from explore_gym.envs.text.tool_grammar import ToolGrammar
 
@@ -248,10 +249,9 @@ def test_verifier_holds_against_hostile_texts(name):
         if right:
             assert reward == 1.0, f"no reward for {text!r}, task {index}: {task.prompt(index)}"
         if right or reward == 1.0 or count % SAMPLE == 0:
-            deep = text.count("(") > 40  # such expressions are refused
-            assert (reward == 1.0) == slow(task, index, text) or deep, (
-                f"{reward} for {text[:300]!r}, task {index}: {task.prompt(index)}"
-            )
+            expected = len(text) <= TOO_LONG and slow(task, index, text)
+            deep = text.count("(") > 40  # expressions that deep are refused
+            assert (reward == 1.0) == expected or deep, f"{reward} for {text[:300]!r}, task {index}: {task.prompt(index)}"
     assert rewards[1.0] > TEXTS // 5 and rewards[0.0] > TEXTS // 5
 
 
