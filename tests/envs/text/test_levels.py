@@ -6,13 +6,13 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from explore_gym.envs import testing
-from explore_gym.envs.text.arithmetic import Arithmetic, ArithmeticEnv, ArithmeticEnvVector
+from explore_gym.envs.text.arithmetic import ArithmeticEnv, ArithmeticEnvVector
 from explore_gym.envs.text.countdown import CountdownEnv, CountdownEnvVector
 from explore_gym.envs.text.general_points import GeneralPoints, GeneralPointsEnv, GeneralPointsEnvVector
 from explore_gym.envs.text.parity import ParityEnv, ParityEnvVector
 from explore_gym.envs.text.rule_chain import RuleChain, RuleChainEnv, RuleChainEnvVector
 from explore_gym.envs.text.sorting import SortingEnv, SortingEnvVector
-from explore_gym.envs.text.text_bandit import TextBandit, TextBanditEnv, TextBanditEnvVector
+from explore_gym.envs.text.text_bandit import TextBanditEnv, TextBanditEnvVector
 from explore_gym.envs.text.tokenizers import ByteTokenizer
 from explore_gym.envs.text.tool_grammar import ToolGrammarEnv, ToolGrammarEnvVector
 
@@ -187,5 +187,3 @@ def test_refused_actions_name_what_is_wrong():
     for action, message in ((3, "must be a string, got 3"), ("é", "got 'é'"), ("1" * 1001, "at most 1000 characters long")):
         with pytest.raises(gym.error.InvalidAction, match=message):
             env.step(action)
-    assert TextBandit(arms=3).tokenizer.vocab_size == 3 + 41 + 4
-    assert Arithmetic(tool=True).turns == 6
