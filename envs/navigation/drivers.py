@@ -50,6 +50,7 @@ PASSING = 6.0  # m that it leaves to the obstacle while it waits
 CLEAR = 2.1  # m from the obstacle's line, at which it is passed
 ROOM_AHEAD, ROOM_BEHIND, TIME_AHEAD, TIME_BEHIND = 8.0, 8.0, 1.0, 3.0  # m and s to those in the other lane
 LOOK, LOOK_TIME = 4.0, 0.6  # m, s: how far ahead it aims
+BESIDE = 0.6  # m
 CHANGE, EMERGENCY = 0.5, -3.0  # m/s^2 by which its acceleration changes per step, unless it has to brake harder than this
 
 
@@ -198,7 +199,10 @@ def behind_vehicle(state, i, segment, s, way, after, side, target, wanted):
 def behind_walker(state, i, segment, s, way, after, target, wanted):
     me = len(state.lane) - 1 + i
     dx, dy = state.actor_x[me] - state.x, state.actor_y[me] - state.y
-    if dx * dx + dy * dy > SIGHT * SIGHT or dx * state.cos + dy * state.sin < 0.0:
+    forwards, aside = dx * state.cos + dy * state.sin, abs(dy * state.cos - dx * state.sin)
+    if dx * dx + dy * dy > SIGHT * SIGHT or forwards < 0.0:
+        return FREE
+    if forwards < EGO_LENGTH + BESIDE and aside > EGO_WIDTH + BESIDE:  # who waits for it to pass
         return FREE
     ahead, left = look_along(state, segment, s, way, after, state.actor_x[me], state.actor_y[me])
     sideways = (state.cos * state.actor_sin[me] - state.sin * state.actor_cos[me]) * state.actor_speed[me]

@@ -116,7 +116,7 @@ def reset(params, state):
     state.cos, state.sin = math.cos(state.heading), math.sin(state.heading)
     state.speed, state.acceleration_along, state.yaw_rate, state.steer, state.last_steer = 0.0, 0.0, 0.0, 0.0, 0.0
     state.leg, state.farthest = 0, state.route_start
-    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited = -1, -1.0, -1, 0
+    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited, state.ego_let = -1, -1.0, -1, 0, 0
     populate(params, state)
     for i in range(len(state.along_history)):
         state.along_history[i], state.lateral_history[i], state.total_history[i] = 0.0, 0.0, 0.0
@@ -230,19 +230,20 @@ def claim(params, state):
     """
     segment, next_leg = state.route[state.leg], state.leg + 1
     s, _ = project(state, segment, state.x, state.y)
-    waited = state.ego_waited + 1
-    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited = -1, -1.0, -1, 0
+    waited, let = state.ego_waited + 1, state.ego_let + 1
+    state.ego_claim, state.ego_along, state.ego_way, state.ego_waited, state.ego_let = -1, -1.0, -1, 0, 0
     if segment >= LANES:
         state.ego_claim, state.ego_along = segment, s
     elif state.leg > 0 and s < 1.5 * EGO_LENGTH:
         state.ego_claim, state.ego_along = state.route[state.leg - 1], BEYOND
-    elif next_leg < state.num_legs and light_of_way(params, state, state.route[next_leg]) != RED:
-        state.ego_way = state.route[next_leg]
-        stop = state.segments[segment, LENGTH] - s - EGO_LENGTH
-        if state.speed > SLOW and stop < state.speed * state.speed / (2.0 * PLANNED) + MEET:
+    elif next_leg < state.num_legs:
+        stop, red = state.segments[segment, LENGTH] - s - EGO_LENGTH, light_of_way(params, state, state.route[next_leg]) == RED
+        if not red:
+            state.ego_way = state.route[next_leg]
+        if state.speed <= SLOW and stop < AT_LINE:
+            state.ego_waited, state.ego_let = waited, 0 if red else let
+        elif not red and stop < state.speed * state.speed / (2.0 * PLANNED) + MEET:
             state.ego_claim = state.ego_way
-        elif state.speed <= SLOW and stop < AT_LINE:
-            state.ego_waited = waited
 
 
 @kernel
@@ -501,7 +502,8 @@ class Driving(KernelEnv):
                 ego_claim=np.int64,  # way through a crossing, -1 for none
                 ego_along=np.float64,  # m on it, -1 before it
                 ego_way=np.int64,  # the one ahead, -1 for none or at red
-                ego_waited=np.int64,  # steps at its line
+                ego_waited=np.int64,  # steps at its line,
+                ego_let=np.int64,  # and without red
                 finished=np.bool_,
                 blocked=np.bool_,
                 left_route=np.bool_,

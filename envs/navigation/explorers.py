@@ -47,7 +47,7 @@ class Frontier:
 
     On the way to a target, what is unknown counts as free. Where its map is wrong by a cell, because it has skidded, it
     corrects its position. Targets are the goal, whose place is told by odometry until it is in view, or landmarks of the type
-    asked for that have been detected with enough confidence, the nearest first.
+    asked for that have been detected with enough confidence, the nearest first. With nowhere left to go it starts a new map.
 
     Args:
         envs: a vector environment of TopoNav, of which only the fixed arguments are read.
@@ -93,7 +93,10 @@ class Frontier:
                 action = next_action(known, np.array([row]), np.array([col]), *position, heading, True)
                 if action >= 0:
                     return action
-        return max(next_action(known, *frontier(known), *position, heading, False), LEFT)
+        action = next_action(known, *frontier(known), *position, heading, False)
+        if action < 0:  # nowhere left to go
+            known[:] = UNKNOWN
+        return LEFT if action < 0 else action
 
     def seen_cells(self, position, heading):
         """(rows, columns) of the cells of the view, int64 (cells, 2), from (row, column) of the agent."""
@@ -140,8 +143,9 @@ class Memory:
 
     def visit(self, position):
         """A landmark has been found beside this position."""
-        self.done.append(position.astype(float))
-        self.places = [entry for entry in self.places if np.abs(entry[0] - position).max() > SAME]
+        near = [place for place, _ in self.places if np.abs(place - position).max() <= SAME]
+        self.done.append(min(near, key=lambda place: np.abs(place - position).max(), default=position))
+        self.places = [entry for entry in self.places if np.abs(entry[0] - self.done[-1]).max() > SAME]
 
     def leave(self, position):
         """Forget a place on which there is nothing."""

@@ -39,7 +39,7 @@ LATERAL = 3.0  # m/s^2 in bends
 PLANNED = 3.0  # m/s^2, with which one decides before a crossing whether to stop
 MEET = 8.0  # m before the last place to stop, where one claims a crossing
 AT_LINE, SLOW, PATIENCE = 6.0, 0.5, 5  # m, m/s, steps: who has waited there for longer goes first,
-IMPATIENCE = 50  # steps; but nobody lets the ego go for longer than this
+IMPATIENCE = 50  # steps; but others let the ego go for so long only, and again later
 BEYOND = 99.0  # m on a way that has been left
 SPACING = 12.0  # m between vehicles at the start
 SIGHT = 45.0  # m
@@ -63,7 +63,7 @@ def traffic_state(vehicles, pedestrians):
         along=(np.float64, (vehicles + 1,)),
         following=(np.int64, (vehicles + 1,)),  # the segment after that, -1 if the vehicle leaves
         claim=(np.int64, (vehicles + 1,)),  # way through a crossing, -1 for none
-        waited=(np.int64, (vehicles + 1,)),  # steps at a crossing that others have claimed
+        waited=(np.int64, (vehicles + 1,)),  # steps at the line of a crossing
         desired=(np.float64, (vehicles + 1,)),  # m/s
         acceleration=(np.float64, (vehicles + 1,)),
         lights=(np.uint8, (2,)),  # whether a crossing has any
@@ -298,13 +298,12 @@ def may_enter(params, state, i, way, stop, speed, room):
     colour = light_of_way(params, state, way)
     distance = speed * speed / (2.0 * PLANNED)
     go = colour != RED and (colour != YELLOW or stop < distance)
+    state.waited[i] = state.waited[i] + 1 if speed < SLOW and stop < AT_LINE else 0
     if not go or not room:
-        state.claim[i], state.waited[i] = -1, 0
+        state.claim[i] = -1
         return False
     if state.claim[i] != way and stop < distance + MEET and not gives_way(params, state, i, way, state.waited[i]):
         state.claim[i] = way
-    waits = state.claim[i] != way and speed < SLOW and stop < AT_LINE
-    state.waited[i] = state.waited[i] + 1 if waits else 0
     return state.claim[i] == way or stop >= distance + MEET
 
 
@@ -332,16 +331,18 @@ def blocks(params, state, way, j):
 @kernel
 def gives_way(params, state, i, way, waited):
     """Whether somebody but i (-1: the ego) blocks a way, or has waited longer, and long, for one that crosses it."""
+    least = max(waited, PATIENCE)
     for j in range(state.num_vehicles):
-        if j != i and (
-            blocks(params, state, way, j)
-            or (state.waited[j] > max(waited, PATIENCE) and crosses(params, way, state.following[j]))
-        ):
-            return True
+        if j != i:
+            other, waits = state.following[j], state.waited[j] > least
+            if waits and crosses(params, way, other) and light_of_way(params, state, other) != RED:
+                return True
+            if blocks(params, state, way, j):
+                return True
     if i < 0:
         return False
-    waits = max(waited, PATIENCE) < state.ego_waited < IMPATIENCE and crosses(params, way, state.ego_way)
-    return waits or blocks(params, state, way, -1)
+    waits = state.ego_waited > least and state.ego_let % (2 * IMPATIENCE) < IMPATIENCE
+    return (waits and crosses(params, way, state.ego_way)) or blocks(params, state, way, -1)
 
 
 @kernel

@@ -367,13 +367,19 @@ def raise_ridges(params, state):
 
 @kernel
 def fill_pockets(params, state, post):
-    """Block the free cells around a post that winding ridges have shut in."""
+    """Block the cells around a post that winding ridges shut in, or would if passes were closed."""
     for down in range(-1, 2):
         for right in range(-1, 2):
             cell = post + down * params.stride + right
-            shut = state.ground[cell + 1] & state.ground[cell - 1] & BLOCKED
-            if shut & state.ground[cell + params.stride] & state.ground[cell - params.stride]:
+            shut = is_ridge(state, cell + 1) and is_ridge(state, cell - 1)
+            shut = shut and is_ridge(state, cell + params.stride) and is_ridge(state, cell - params.stride)
+            if shut and not is_ridge(state, cell):
                 block(state, cell, ROCK)
+
+
+@kernel
+def is_ridge(state, cell):
+    return state.ground[cell] & (BLOCKED | GATE) > 0
 
 
 @kernel

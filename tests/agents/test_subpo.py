@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from explore_gym.agents import common, ppo, subpo
+from explore_gym.envs.coverage import references
 from explore_gym.envs.coverage.grid_coverage import GridCoverage
 from explore_gym.envs.coverage.references import best_walk, greedy_walk
 
@@ -307,6 +308,7 @@ def test_bad_arguments_are_named(flags, message):
         (dict(), {"density": "uniform"}, "cannot make 'Explore/GridCoverage-v0'.*density must be one of"),
     ],
 )
-def test_an_environment_that_cannot_be_used_is_named(tmp_path, flags, kwargs, message):
+def test_an_environment_that_cannot_be_used_is_named(tmp_path, monkeypatch, flags, kwargs, message):
+    monkeypatch.setattr(references, "MAX_STATES", 1000)
     with pytest.raises(common.UsageError, match=message):
         subpo.train(arguments(kwargs, run_dir=str(tmp_path), **flags))
