@@ -451,6 +451,23 @@ PARTS = {
 }
 
 
+def section_suites(page):
+    """What is stored of the suites: the scores of each agent, with its command."""
+    from explore_gym.scripts.report import read_results, score_rows
+    from explore_gym.scripts.suites import read_suite
+
+    sections = []
+    for path in sorted(THROUGHPUT.parent.glob("*/results.csv")):
+        tasks, name = read_suite(path.parent.name, 1.0), path.parent.name
+        results = read_results(path, tasks)
+        commands = {result.agent: result.command for result in results}
+        rows = [[f"`{agent}`", *scores, f"`{commands[agent]}`"] for agent, *scores in score_rows(tasks, results)]
+        head = ["Agent", "All tasks", *(f"`{task.name}`" for task in tasks), "Command"]
+        figures = "\n\n".join(f"![{name}: {figure}](benchmarks/{name}/{figure}.png)" for figure in ("tasks", "iqm"))
+        sections.append(f"### The suite {name}\n\n{table(head, rows)}\n{figures}\n")
+    return "\n".join(sections)
+
+
 def section_flags(page):
     """The command line of the agent that a page is named after."""
     from explore_gym.agents import common
@@ -488,7 +505,13 @@ def pages():
     for name in ENVIRONMENTS:
         if not page_of(name).exists():
             raise FileNotFoundError(f"{NAMESPACE}/{name} has no page: write {page_of(name)}, as docs/envs/river_swim.md is")
-    candidates = [ROOT / "README.md", DOCS / "benchmarks.md", *DOCS.glob("envs/*.md"), *DOCS.glob("agents/*.md")]
+    candidates = [
+        ROOT / "README.md",
+        DOCS / "benchmark.md",
+        DOCS / "benchmarks.md",
+        *DOCS.glob("envs/*.md"),
+        *DOCS.glob("agents/*.md"),
+    ]
     return sorted(page for page in candidates if SECTION.search(page.read_text()))
 
 

@@ -1,7 +1,7 @@
 """Catalogue and users from ratings of films in MovieLens' format, in files on this machine.
 
 Two forms are read: ratings.csv with movies.csv beside it (MovieLens Latest, 20M, 25M, 32M: comma-separated, with a header,
-half stars), and u.data with u.item beside it (100K: separated by tabs and by |, without header). What is made of them is
+half stars), and u.data with u.item beside it (100K: separated by tabs and by bars, without header). What is made of them is
 this suite's own model of the data:
 
 - Catalogue: the MAX_ITEMS films with the most ratings (at least MIN_RATINGS). A film's embedding is the vector of its genres,
