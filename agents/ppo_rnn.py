@@ -18,7 +18,7 @@ from explore_gym.agents import common
 
 @dataclass(kw_only=True)
 class Args(common.Args):
-    env: str = "Explore/Memory-v0"  # any registered id
+    env: str = "Explore/MetaBandit-v0"  # any registered id
     num_envs: int = 64  # lanes; a world with several agents takes one for each
     memory: Literal["gru", "lstm"] = "gru"
     hidden: int = 128  # width of the encoder and of the memory

@@ -19,7 +19,7 @@ from explore_gym.agents import common
 
 @dataclass(kw_only=True)
 class Args(common.Args):
-    env: str = "Explore/Memory-v0"  # any registered id
+    env: str = "Explore/MetaBandit-v0"  # any registered id
     num_envs: int = 64  # lanes; a world with several agents takes one for each
     context: int = 64  # steps that a layer sees, the present one included; 1: no memory
     d_model: int = 64

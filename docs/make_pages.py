@@ -24,10 +24,14 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS
 from explore_gym.envs.coverage.grid import WalkGrid
 from explore_gym.envs.coverage.point_coverage import PointCoverage
 from explore_gym.envs.coverage.references import greedy_walk, upper_bound
+from explore_gym.envs.navigation.drivers import RuleDriver
+from explore_gym.envs.navigation.driving import Driving
+from explore_gym.envs.navigation.explorers import Frontier, Oracle, play
+from explore_gym.envs.navigation.topo_nav import TopoNav
 from explore_gym.envs.xland.planner import plan
 from explore_gym.envs.xland.xland import XLand
 
@@ -43,6 +47,8 @@ STUDENT = 2.262  # 97.5 % point of Student's t with NUM_SEEDS - 1 degrees of fre
 NUM_LAYOUTS = 100  # episodes solved exactly where each has a layout of its own,
 MAX_STATES = 200_000  # if none of them has more states than that
 AGENT_RETURNS = [f"agent {i}" for i in range(4)]  # where several act: the scores of each
+EXPLORERS = {"frontier": Frontier, "oracle": Oracle}  # of TopoNav,
+EXPLORED = {"return": "{}", "spl": "SPL ({})", "coverage": "Coverage ({})"}  # and the headings of what is stored of them
 
 # Settings whose scores are stored: the defaults, and those of the literature or with an exact reference of their own
 SETTINGS = [
@@ -130,11 +136,25 @@ SETTINGS = [
     ("BuildingExploration-v0", {}),
     ("BuildingExploration-v0", {"slip": 0.2}),
     ("PointCoverage-v0", {}),
+    ("TopoNav-v0", {}),
+    ("TopoNav-Feature-v0", {}),
+    ("TopoNav-Terrain-v0", {}),
+    ("TopoNav-Open-v0", {}),
+    ("TopoNav-Small-v0", {}),
+    ("HardMaze-v0", {}),
+    ("HardMaze-v0", {"reward": "reach"}),
+    ("HardMaze-v0", {"maze": "twin"}),
+    ("RedundantArm-v0", {}),
+    ("RedundantArm-v0", {"radius": 0.02}),
+    ("Driving-v0", {}),
+    ("Driving-Shaped-v0", {}),
+    ("Driving-Additive-v0", {}),
+    ("Driving-Eval-v0", {}),
 ]
 
 XLAND = ["--steps", "60", "--fps", "5", "--scale", "1"]
 # Arguments of scripts/record.py; an exact model, which the optimal policy needs, doesn't exist of Gaussian bandits. In the
-# games' seeds something happens.
+# games' seeds something happens; TopoNav's leads into a dead end and out of it.
 PICTURES = {
     "MetaBandit-v0": ["--policy", "random", "--steps", "30", "--fps", "4"],
     "ContextualBandit-v0": ["--policy", "random", "--steps", "30", "--fps", "4"],
@@ -190,6 +210,10 @@ PICTURES = {
     "NoveltyRec-v0": ["--policy", "random", "--steps", "60", "--fps", "4"],
     "SlateRec-v0": ["--policy", "random", "--steps", "60", "--fps", "4"],
     "TinyRec-v0": ["--policy", "random", "--steps", "20", "--fps", "2"],
+    "TopoNav-v0": ["--policy", "frontier", "--steps", "254", "--fps", "15", "--seed", "3"],
+    "HardMaze-v0": ["--policy", "oracle", "--steps", "400", "--fps", "30"],
+    "RedundantArm-v0": ["--policy", "random", "--steps", "100", "--fps", "20"],
+    "Driving-v0": ["--policy", "driver", "--steps", "400", "--fps", "20", "--seed", "7"],
 }
 
 # What else the section "policies" shows beside an id's picture, if it is there: ending of the name -> arguments as above, None
@@ -199,7 +223,8 @@ POLICIES = {"XLand-v0": {"trained": None, "random": ["--policy", "random", *XLAN
 
 def environment_class(name):
     """The class behind an id without its namespace."""
-    module, _, cls = ENVIRONMENTS[name][0].partition(":")
+    base = VARIANTS[name][0] if name in VARIANTS else name
+    module, _, cls = ENVIRONMENTS[base][0].partition(":")
     return getattr(importlib.import_module(f"explore_gym.envs.{module}"), cls)
 
 
@@ -251,7 +276,8 @@ def split_arguments(cls):
 
 def linked(text):
     """Text for a table's cell: Markdown's own characters escaped, links to arXiv."""
-    text = text.replace("|", r"\|").replace("<", "&lt;").replace("__", r"\_\_")
+    text = re.sub(r"`[^`]*`|<", lambda match: "&lt;" if match[0] == "<" else match[0], text)  # code stays as it is
+    text = text.replace("|", r"\|").replace("__", r"\_\_")
     return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
@@ -261,21 +287,21 @@ def table(head, rows):
 
 
 def section_description(page):
-    """Picture, sentence, id, the table of the module docstring and its paragraphs."""
+    """Picture, where there is one, sentence, id, the table of the module docstring and its paragraphs."""
     name = id_of(page)
     cls = environment_class(name)
     title, rows, paragraphs = split_docstring(inspect.getmodule(cls).__doc__)
     sentence = title.partition(": ")[2]
-    picture = f"![{cls.__name__}, played by {player(name)}](../pictures/{name}.gif)"
+    pictures = [f"![{cls.__name__}, played by {player(name)}](../pictures/{name}.gif)"] if name in PICTURES else []
     body = table(["", ""], [[f"**{key}**", linked(text)] for key, text in rows])
-    head = [picture, sentence[0].upper() + sentence[1:], f"Id: `{NAMESPACE}/{name}`", body.rstrip("\n")]
+    head = [*pictures, sentence[0].upper() + sentence[1:], f"Id: `{NAMESPACE}/{name}`", body.rstrip("\n")]
     return "\n\n".join(head + [linked(paragraph) for paragraph in paragraphs]) + "\n"
 
 
 def player(name):
     """Who plays in an id's picture."""
     policy = PICTURES[name][1]
-    return "the planner" if policy == "planner" else f"the {policy} policy"
+    return f"the {policy}" if policy in ("planner", "oracle", "driver") else f"the {policy} policy"
 
 
 def section_policies(page):
@@ -298,7 +324,7 @@ def section_arguments(page):
 
 
 def section_scores(page):
-    """Random, planned and optimal scores of the stored settings of this id and its variants; empty columns are left out."""
+    """Random, scripted and optimal scores of the stored settings of this id and its variants; empty columns are left out."""
     name, rows = id_of(page), []
     for entry in json.loads(SCORES.read_text())["settings"]:
         id = entry["id"].removeprefix(f"{NAMESPACE}/")
@@ -313,11 +339,14 @@ def section_scores(page):
             optimal = interval(optimal) if isinstance(optimal, list) else optimal if optimal == "–" else f"{optimal:.4g}"
             extra = [measured.get(key, "–") for key in ("coverage", "success", *AGENT_RETURNS)]
             extra += [planned.get(key, "–") for key in ("return", "success")]
+            explored = entry.get("explorers", {})
+            extra += [interval(explored[who][key]) if explored else "–" for who in EXPLORERS for key in EXPLORED]
             extra += [f"{exact[key]:.4g}" if key in exact else "–" for key in ("greedy", "bound")]
             rows.append([setting, measured["return"], expected, optimal, *extra])
     head = ["Setting", "Random, played", "Random, exact", "Optimal, exact", "Coverage (random)", "Success (random)"]
     head += [f"{key[0].upper()}{key[1:]} (random)" for key in AGENT_RETURNS] + ["Planner", "Success (planner)"]
-    head += ["Greedy", "Upper bound"]
+    explored = [heading.format(who) for who in EXPLORERS for heading in EXPLORED.values()]
+    head += [heading[0].upper() + heading[1:] for heading in explored] + ["Greedy", "Upper bound"]
     used = [i for i in range(len(head)) if i < 2 or any(row[i] != "–" for row in rows)]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows])
 
@@ -529,11 +558,14 @@ def play_random(env_id, kwargs, seed):
     envs = gym.make_vec(env_id, num_envs=NUM_EPISODES, autoreset_mode="SameStep", **kwargs)
     envs.reset(seed=int(env_seed))
     space = envs.single_action_space
-    many = isinstance(space, gym.spaces.MultiDiscrete)
-    high, size = (space.nvec, (NUM_EPISODES, len(space.nvec))) if many else (space.n, NUM_EPISODES)
+    if isinstance(space, gym.spaces.Box):
+        draw, low, high = rng.uniform, space.low, space.high
+    else:
+        draw, low, high = rng.integers, 0, space.nvec if isinstance(space, gym.spaces.MultiDiscrete) else space.n
     totals, playing = {"return": np.zeros(NUM_EPISODES)}, np.ones(NUM_EPISODES, bool)
     while playing.any():
-        _, reward, terminated, truncated, info = envs.step(rng.integers(high, size=size))
+        action = draw(low, high, size=(NUM_EPISODES, *space.shape)).astype(space.dtype)
+        _, reward, terminated, truncated, info = envs.step(action)
         last = info["final_info"]
         totals["return"] += reward * playing
         for key, rewards in zip(AGENT_RETURNS, last["rewards"].T if "rewards" in last else ()):
@@ -557,11 +589,28 @@ def play_planner(env):
     return scores
 
 
+def play_driver(env_id, kwargs):
+    """Return and success of Driving's scripted driver in the first episode of NUM_LAYOUTS lanes, of the seeds from 0 on."""
+    envs = gym.make_vec(env_id, num_envs=NUM_LAYOUTS, autoreset_mode="SameStep", **kwargs).unwrapped
+    returns, info = play(envs, RuleDriver(envs), seed=0)
+    return {"return": returns.round(6).tolist(), "success": info["success"].astype(float).tolist()}
+
+
+def play_explorers(env_id, kwargs):
+    """Scores of each of the EXPLORERS over the first episode of NUM_LAYOUTS lanes, of the seeds from 0 on."""
+    scores = {}
+    for name, explorer in EXPLORERS.items():
+        envs = gym.make_vec(env_id, num_envs=NUM_LAYOUTS, autoreset_mode="SameStep", **kwargs).unwrapped
+        returns, info = play(envs, explorer(envs), seed=0)
+        scores[name] = {key: (returns if key == "return" else info[key]).round(6).tolist() for key in EXPLORED}
+    return scores
+
+
 def solve(env):
     """Exact returns: a number each for "optimal" and "random" where it is known, or one "optimal" for each of many layouts.
-    For coverage tasks, if moves don't slip, those of a greedy walk and what no walk exceeds.
+    For coverage tasks, if moves don't slip, those of a greedy walk and what no walk exceeds. Nothing of TopoNav.
     """
-    if isinstance(env, WalkGrid) and env.slip > 0.0:
+    if isinstance(env, TopoNav) or (isinstance(env, WalkGrid) and env.slip > 0.0):
         return {}
     if isinstance(env, (WalkGrid, PointCoverage)):
         env.reset(seed=0)
@@ -599,6 +648,10 @@ def measure_scores(names):
         entry = {"id": env_id, "kwargs": kwargs, "random": random, "exact": solve(env)}
         if isinstance(env, XLand):
             entry["planner"] = play_planner(env)
+        if isinstance(env, Driving):
+            entry["planner"] = play_driver(env_id, kwargs)
+        if isinstance(env, TopoNav):
+            entry["explorers"] = play_explorers(env_id, kwargs)
         entries[env_id, json.dumps(kwargs)] = entry
         print(env_id, kwargs, {key: interval(values) for key, values in random.items()}, flush=True)
         order = [(f"{NAMESPACE}/{name}", json.dumps(kwargs)) for name, kwargs in SETTINGS]
@@ -625,8 +678,8 @@ def record(name, arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    for flag in ("scores", "pictures"):
-        parser.add_argument(f"--{flag}", nargs="*", choices=list(ENVIRONMENTS), metavar="ID")
+    for flag, names in (("scores", [name for name, _ in SETTINGS]), ("pictures", list(PICTURES))):
+        parser.add_argument(f"--{flag}", nargs="*", choices=list(dict.fromkeys(names)), metavar="ID")
     args = parser.parse_args()
     if args.scores is not None:
         measure_scores(args.scores)

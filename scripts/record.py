@@ -1,7 +1,8 @@
 """Record a policy in an environment as a GIF and a PNG (the frame in the middle), both with few colours to keep them small.
 
 Policies: random; optimal, a shortest path in a gridworld, elsewhere from the exact model that `to_tabular()` gives; planner,
-XLand's; or, with --run-dir, the one that a run has trained.
+XLand's; frontier, TopoNav's explorer; oracle, of TopoNav or HardMaze; driver, Driving's; or, with --run-dir, the one that a run
+has trained.
 """
 
 import dataclasses
@@ -12,9 +13,15 @@ from typing import Literal
 
 import numpy as np
 import tyro
+from gymnasium.vector.utils import concatenate, create_empty_array
 from PIL import Image
 
 from explore_gym.envs.gridworlds.grid import DONE, GridEnv
+from explore_gym.envs.navigation import explorers, maze_drivers
+from explore_gym.envs.navigation.drivers import RuleDriver
+from explore_gym.envs.navigation.driving import Driving
+from explore_gym.envs.navigation.hard_maze import HardMaze
+from explore_gym.envs.navigation.topo_nav import TopoNav
 from explore_gym.envs.xland.planner import plan
 from explore_gym.envs.xland.world import TURN_RIGHT
 from explore_gym.envs.xland.xland import XLand
@@ -29,7 +36,7 @@ COLORS = 64
 class Args:
     env: str = ""  # any registered id with an rgb_array picture; default: that of --run-dir
     env_kwargs: str = ""  # JSON object with the environment's arguments; default: those of --run-dir, or none
-    policy: Literal["random", "optimal", "planner"] = "random"  # --run-dir takes the place of this
+    policy: Literal["random", "optimal", "planner", "frontier", "oracle", "driver"] = "random"  # or --run-dir
     run_dir: Path | None = None  # of an agent's run: play what it has trained
     steps: int = 100  # episodes follow each other until there are so many
     seed: int = 0
@@ -102,6 +109,53 @@ class Planner:
         return self.actions.pop(0)
 
 
+class Explorer:
+    """One of `navigation.explorers`, which play batches: this object is its batch of one environment.
+
+    Raises:
+        ValueError: the environment isn't TopoNav.
+    """
+
+    num_envs = 1
+
+    def __init__(self, env, cls):
+        self.env, self.space = env.unwrapped, env.observation_space
+        if not isinstance(self.env, TopoNav):
+            raise ValueError(f"the frontier policy needs TopoNav, the oracle TopoNav or HardMaze, got {env.spec.id}")
+        self.explorer = cls(self)
+
+    def get_state(self):
+        return self.env.get_state().reshape(1)
+
+    def __call__(self, obs, start=False, reward=0.0):
+        self.explorer.update(None, np.array([reward]))
+        if start:
+            self.explorer.reset(np.ones(1, bool))
+        return self.explorer.act(concatenate(self.space, [obs], create_empty_array(self.space, 1)))[0]
+
+
+class Driver:
+    """Driving's scripted driver, which plays batches: this object is its batch of one environment.
+
+    Raises:
+        ValueError: the environment isn't Driving.
+    """
+
+    num_envs = 1
+
+    def __init__(self, env):
+        self.env = env.unwrapped
+        if not isinstance(self.env, Driving):
+            raise ValueError(f"the driver needs Driving, got {env.spec.id}")
+        self.driver = RuleDriver(self)
+
+    def get_state(self):
+        return self.env.get_state().reshape(1)
+
+    def __call__(self, obs, start=False, reward=0.0):
+        return self.driver.act(obs)[0]
+
+
 def record(env, policy, steps, seed):
     """The frames of that many steps, and those after resets: a list of uint8 (height, width, 3)."""
     obs, _ = env.reset(seed=seed)
@@ -132,6 +186,25 @@ def save(frames, path, fps, scale):
     return gif, png
 
 
+def make_policy(name, env, seed):
+    """The policy of that name.
+
+    Raises:
+        ValueError: there is none for this environment.
+    """
+    if name == "random":
+        return RandomPolicy(env, seed)
+    if name == "planner":
+        return Planner(env)
+    if name == "driver":
+        return Driver(env)
+    if name == "frontier":
+        return Explorer(env, explorers.Frontier)
+    if name == "oracle":
+        return maze_drivers.Oracle(env) if isinstance(env.unwrapped, HardMaze) else Explorer(env, explorers.Oracle)
+    return ShortestPath(env) if isinstance(env.unwrapped, GridEnv) else OptimalPolicy(env)
+
+
 def run(args):
     """Records as the arguments say and returns the paths of the GIF and the PNG.
 
@@ -151,14 +224,7 @@ def run(args):
     if not env_id:
         raise ValueError("which environment? pass --env or --run-dir")
     env = make_env(env_id, env_kwargs or "{}")
-    if args.run_dir is not None:
-        policy = TrainedPolicy(env, args.run_dir)
-    elif args.policy == "random":
-        policy = RandomPolicy(env, args.seed)
-    elif args.policy == "planner":
-        policy = Planner(env)
-    else:
-        policy = ShortestPath(env) if isinstance(env.unwrapped, GridEnv) else OptimalPolicy(env)
+    policy = TrainedPolicy(env, args.run_dir) if args.run_dir is not None else make_policy(args.policy, env, args.seed)
     out = args.out or PICTURES / env_id.split("/")[-1]
     return save(record(env, policy, args.steps, args.seed), out, args.fps, args.scale)
 

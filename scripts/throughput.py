@@ -49,8 +49,9 @@ from explore_gym.envs.xland.drawing import COLOR_NAMES, TILE_NAMES
 from explore_gym.envs.xland.logic import HOLD, is_agent
 
 STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
-IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
+IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS if name != "ReasoningGym-v0")  # which plays what others wrote
 PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool", "stable_baselines3", "torch")
+PACKAGES += ("gymnasium-robotics", "mujoco", "highway-env")
 MIN_CHUNK = 0.01  # s
 NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
 BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
@@ -200,16 +201,16 @@ def point_maze_single():
     import gymnasium_robotics
 
     gym.register_envs(gymnasium_robotics)
-    return single(gym.make("PointMaze_Large-v3", disable_env_checker=True))
+    return single(gym.make("PointMaze_Large-v3", disable_env_checker=True), 800 + 1)
 
 
 def highway_single():
-    """A crossing with 8 other vehicles, 10 steps of simulation and of driving per second, as ours."""
+    """A crossing with some 9 other vehicles, 10 steps of simulation and of driving per second, as ours."""
     import highway_env
 
     gym.register_envs(highway_env)
     config = {"initial_vehicle_count": 8, "simulation_frequency": 10, "policy_frequency": 10}
-    return single(gym.make("intersection-v1", disable_env_checker=True, config=config))
+    return single(gym.make("intersection-v1", disable_env_checker=True, config=config), 130 + 1)
 
 
 def envpool_minigrid(name, period):

@@ -3,28 +3,40 @@
 from explore_gym.agents.common.envs import Features, Part, TorchVectorEnv, make_vec, obs_layout
 from explore_gym.agents.common.errors import UsageError
 from explore_gym.agents.common.evaluation import evaluate
+from explore_gym.agents.common.generation import Samples
+from explore_gym.agents.common.language_model import GPT, GPTConfig, LanguageModel, load_model, pass_at_k
 from explore_gym.agents.common.plots import heat_map, learning_curve
 from explore_gym.agents.common.policies import load_policy
 from explore_gym.agents.common.run import Args, Run, at_least, main, read_checkpoint, read_metrics, start, within
+from explore_gym.agents.common.sft import SFTConfig, base_model, fine_tune
 from explore_gym.agents.common.speed import Adam, compiled
 
 __all__ = [
+    "GPT",
     "Adam",
     "Args",
     "Features",
+    "GPTConfig",
+    "LanguageModel",
     "Part",
     "Run",
+    "SFTConfig",
+    "Samples",
     "TorchVectorEnv",
     "UsageError",
     "at_least",
+    "base_model",
     "compiled",
     "evaluate",
+    "fine_tune",
     "heat_map",
     "learning_curve",
+    "load_model",
     "load_policy",
     "main",
     "make_vec",
     "obs_layout",
+    "pass_at_k",
     "read_checkpoint",
     "read_metrics",
     "start",

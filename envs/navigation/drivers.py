@@ -19,7 +19,6 @@ from explore_gym.envs.navigation.driving import BRAKE, STEER, THRUST, WHEELBASE
 from explore_gym.envs.navigation.roads import CURVATURE, LANE, LANES, LENGTH, WAYS, pose, project
 from explore_gym.envs.navigation.traffic import (
     ALL_RED,
-    BRAKING,
     DT,
     EGO_LENGTH,
     EGO_WIDTH,
@@ -27,6 +26,8 @@ from explore_gym.envs.navigation.traffic import (
     GAP,
     HALF_LENGTHS,
     HALF_WIDTHS,
+    JAM_LENGTH,
+    JAM_SPEED,
     LATERAL,
     PLANNED,
     RED,
@@ -45,6 +46,8 @@ __all__ = ["RuleDriver", "play"]
 
 PACE = 0.95  # of the speed limit
 CRUISE = 1.2  # m/s^2, with which it slows down for bends
+FOREVER = 1_000_000  # steps
+SET_OFF = 1.0  # m/s^2, less than it manages when it drives on at yellow
 PASS_FROM, PASS_TO = 28.0, -7.5  # m before the obstacle, in which it passes
 PASSING = 6.0  # m that it leaves to the obstacle while it waits
 CLEAR = 2.1  # m from the obstacle's line, at which it is passed
@@ -169,13 +172,11 @@ def wanted_acceleration(params, state, place, s, side, target):
         if state.walking[i] == 1:
             acceleration = min(acceleration, behind_walker(state, i, segment, s, way, after, target, wanted))
     acceleration = min(acceleration, behind_obstacle(state, place, side, target, wanted))
-    leg = state.leg + 1
-    while leg < state.num_legs:
+    for leg in range(state.leg + 1, state.num_legs):
         if state.route[leg] >= LANES:
             stop = state.route_starts[leg] - place - EGO_LENGTH
             if 0.0 <= stop < SIGHT and not may_go(params, state, leg, stop):
                 acceleration = min(acceleration, idm(state.speed, wanted, stop + 0.5 * GAP, state.speed))
-        leg += 1
     return acceleration
 
 
@@ -234,13 +235,15 @@ def may_go(params, state, leg, stop):
         return False
     if colour == YELLOW:
         time = light_time(params, state, (way - LANES) // WAYS, (way - LANES) % WAYS // 4)
-        if stop > state.speed * (0.5 * params.cycle - ALL_RED - time - DT):
+        left = 0.5 * params.cycle - ALL_RED - time - DT
+        if stop > left * (state.speed + 0.5 * SET_OFF * left):
             return False
     if stop > reach + 12.0:
         return True
-    if gives_way(params, state, -1, way, state.ego_waited):
+    waited = FOREVER if state.ego_claim == way else state.ego_waited  # it goes on before those who let it set off
+    if gives_way(params, state, -1, way, waited):
         return False
     for i in range(state.num_vehicles):  # the crossing must be left again
-        if state.lane[i] == state.route[leg + 1] and state.along[i] < 8.0 and state.actor_speed[i] < BRAKING:
+        if state.lane[i] == state.route[leg + 1] and state.along[i] < JAM_LENGTH and state.actor_speed[i] < JAM_SPEED:
             return False
     return True

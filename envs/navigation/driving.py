@@ -1,11 +1,12 @@
 """Driving: follow a route through traffic, by rewards that either count the route alone or tell how to drive.
 
 Observation: float32 (105,), everything as seen from the ego, lengths over 50 m, speeds over 20 m/s. Ego (13): speed,
-             acceleration over 6 m/s^2, steering, yaw rate, speed limit, the next light on the route (green, yellow, red; all 0
-             without), distance to its line (1 if none is within 50 m), whether on a crossing, metres from the lane's centre
-             and from the route over 3.5 m, angle to the route over pi. Then the points of the route 5, 10 to 50 m ahead, x
-             forwards and y to the left. Then of the 8 nearest actors within 50 m: x, y, cos and sin of their heading, relative
-             velocity (2), whether vehicle, pedestrian or obstacle; zeros for none. With critic=True or raster > 0 a Dict:
+             acceleration over 6 m/s^2, steering, yaw rate in rad/s, speed limit, what the next crossing on the route shows
+             (green, yellow, red; all 0 without lights or farther than 50 m), distance to its stop line (then 1), whether on
+             a crossing, metres from the lane's centre and from the route over 3.5 m, angle to the route over pi. Then the
+             points of the route 5, 10 to 50 m ahead, x forwards and y to the left. Then of the 8 nearest actors within 50 m:
+             x, y, cos and sin of their heading, velocity less the ego's (2), whether vehicle, pedestrian or obstacle; zeros
+             for none. With critic=True or raster > 0 a Dict:
              "vector" is this; "critic" float32 (11,): shares of time and route that are left, remaining shares of the
              penalties for time to collision and for the 6 limits of comfort, of the time off the lane's centre, of the
              time until standing counts as blocked; "raster" uint8 (raster, raster, 6), 64 m x 64 m, the ego 16 m above its
@@ -27,7 +28,8 @@ Info:        route_completion (percent), driving_score = route_completion x shar
              left_route, timeout; factor_lanes, factor_speed, factor_ttc, factor_comfort, factor_centre; speed, speed_limit.
 Roads:       1 or 2 crossings of two-way roads, two lanes of 3.5 m each way, each an arc that bends by up to 15 degrees; the
              route is 150 to 400 m long and keeps its lane, in which an obstacle stands. One crossing or both have lights.
-Traffic:     8 to 15 vehicles by the intelligent driver model, which give way to whom claims a crossing first, and 2 pedestrians.
+Traffic:     8 to 15 vehicles by the intelligent driver model, which give way to those who have claimed a crossing before them,
+             and 2 pedestrians.
 Source:      rewards, infractions and the critic's inputs are those of Jaeger et al., 2025, CaRL: learning scalable planning
              policies with simple rewards, arXiv:2504.17838, the shaped reward that of Zhang et al., 2021, arXiv:2108.08265, the
              score that of the CARLA leaderboard; the world is this suite's, in the place of CARLA.
@@ -54,6 +56,7 @@ from explore_gym.envs.navigation.driving_rewards import (
     is_off,
     locate,
     remember_motion,
+    reset_rewards,
     rewards_state,
     shaped,
     simple,
@@ -118,18 +121,7 @@ def reset(params, state):
     state.leg, state.farthest = 0, state.route_start
     state.ego_claim, state.ego_along, state.ego_way, state.ego_waited, state.ego_let = -1, -1.0, -1, 0, 0
     populate(params, state)
-    for i in range(len(state.along_history)):
-        state.along_history[i], state.lateral_history[i], state.total_history[i] = 0.0, 0.0, 0.0
-    for i in range(len(state.yaw_history)):
-        state.yaw_history[i] = state.heading
-    state.touching, state.off_lane, state.is_off_road, state.off_centre, state.still = 0, False, False, 0, 0
-    state.ttc_left = 0
-    for i in range(6):
-        state.comfort_left[i] = 0
-    state.factor_lanes, state.factor_speed, state.factor_ttc = 1.0, 1.0, 1.0
-    state.factor_comfort, state.factor_centre = 1.0, 1.0
-    state.completion, state.outside = 0.0, 0.0
-    state.vehicles_hit, state.pedestrians_hit, state.obstacles_hit, state.red_lights, state.off_roads = 0, 0, 0, 0, 0
+    reset_rewards(state)
     state.finished, state.blocked, state.left_route, state.timeout = False, False, False, False
 
 
@@ -397,7 +389,7 @@ class Driving(KernelEnv):
         penalty_steps: for which a violation of time to collision or of comfort counts, 1 to 100_000.
         penalties: factors of the driving score for each pedestrian, vehicle and obstacle hit and each red light.
         additive_steps: steps in which each further term of "additive" sums to 100, 1 to 100_000.
-        shaped_speed: m/s, largest desired speed of "shaped", above 0 to 20; None: the speed limit.
+        shaped_speed: m/s, largest desired speed of "shaped", 0.1 to 20; None: the speed limit.
         crossings: (fewest, most), 1 or 2.
         route_length: (shortest, longest) in m, 150 to 400; two crossings need 260.
         bend: degrees between the two ends of a road, at most; 0 to 15.

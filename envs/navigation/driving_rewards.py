@@ -37,9 +37,9 @@ from explore_gym.envs.navigation.traffic import (
     light_of_way,
 )
 
-REWARDS = SIMPLE, SHAPED, ADDITIVE = range(3)
+SIMPLE, SHAPED, ADDITIVE = range(3)
 OVERSPEED = 2.23  # m/s above the limit at which the factor is 0
-FORECAST = (0.1, 0.3, 0.5, 0.7, 0.9)  # s
+FORECAST = (0.1, 0.3, 0.5, 0.7, 0.9)  # s ahead, at which boxes must not touch
 STANDING = 0.1  # m/s
 OFF_SHARE, GRID = 0.95, 10  # share of the box off the road that counts as leaving it, from GRID x GRID points
 OFF_CENTRE, OFF_CENTRE_STEPS = 0.5, 30  # m from the lane's centre, for how many steps
@@ -82,6 +82,23 @@ def rewards_state():
         red_lights=np.int64,
         off_roads=np.int64,
     )
+
+
+@kernel
+def reset_rewards(state):
+    """What an episode starts with: no memories, no infractions, nothing gained."""
+    for i in range(HISTORY):
+        state.along_history[i], state.lateral_history[i], state.total_history[i] = 0.0, 0.0, 0.0
+    for i in range(YAWS):
+        state.yaw_history[i] = state.heading
+    state.touching, state.off_lane, state.is_off_road, state.off_centre, state.still = 0, False, False, 0, 0
+    state.ttc_left = 0
+    for i in range(6):
+        state.comfort_left[i] = 0
+    state.factor_lanes, state.factor_speed, state.factor_ttc = 1.0, 1.0, 1.0
+    state.factor_comfort, state.factor_centre = 1.0, 1.0
+    state.completion, state.outside = 0.0, 0.0
+    state.vehicles_hit, state.pedestrians_hit, state.obstacles_hit, state.red_lights, state.off_roads = 0, 0, 0, 0, 0
 
 
 @kernel
@@ -135,7 +152,7 @@ def collide(state):
 
 @kernel
 def is_close(state):
-    """Whether the ego would touch an actor within a second: violated time to collision."""
+    """Whether the ego would touch an actor at one of the FORECAST's times: violated time to collision."""
     if state.speed < STANDING:
         return False
     for actor in range(len(state.present)):

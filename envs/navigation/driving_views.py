@@ -155,8 +155,9 @@ def draw_world(canvas, state, cycle):
         for crossing in range(state.num_crossings):
             view.crossing(state.crossings[crossing], margin, colour)
     for leg in range(state.leg, state.num_legs):
-        end = state.route_end - state.route_starts[leg] if leg == state.num_legs - 1 else None
-        view.line(line_of(state.segments[state.route[leg]], 0.0, end), WAY, 0.9, ".")
+        before = state.route_starts[leg]
+        end = state.route_end - before if leg == state.num_legs - 1 else None
+        view.line(line_of(state.segments[state.route[leg]], 0.0, max(0.0, state.farthest - before), end), WAY, 0.9, ".")
     for road in range(state.num_roads):
         segment = state.segments[CENTRES + road]
         for side in (-0.12, 0.12):
@@ -204,10 +205,10 @@ def draw_map(canvas, state):
     canvas.circle(x, y, 0.8, EGO)
 
 
-def line_of(row, side, end=None):
-    """Points (n, 2) some 2 m apart along a segment, `side` metres to its left, up to `end` metres from its start."""
-    length = row[LENGTH] if end is None else end
-    s, k = np.linspace(0.0, length, max(2, int(length / 2.0))), row[CURVATURE]
+def line_of(row, side, start=0.0, end=None):
+    """Points (n, 2) some 2 m apart along a segment, `side` metres to its left, from `start` to `end` metres along it."""
+    end = row[LENGTH] if end is None else end
+    s, k = np.linspace(start, end, max(2, int((end - start) / 2.0))), row[CURVATURE]
     u, w = (np.sin(k * s) / k, (1.0 - np.cos(k * s)) / k) if k else (s, 0.0 * s)
     heading = row[HEADING] + k * s
     x = row[X] + u * row[COS] - w * row[SIN] - side * np.sin(heading)

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from explore_gym.envs.bandits.policies import play
+from explore_gym.envs.bandits.policies import Random, play
 from explore_gym.envs.engine import kernel
 from explore_gym.envs.navigation.topo_nav import DOWN, EAST, FORWARD, LEFT, RIGHT, STAY
 from explore_gym.envs.navigation.valleys import BLOCKED, ROUGH
@@ -24,22 +24,6 @@ UNKNOWN = 0.0  # in a drawn map, which holds the expected steps of a move onto e
 DRIFT_ROOM = 24  # cells by which a drawn map is larger than the country to each side
 SAME = 3  # cells between sightings of the same landmark, at most
 WORTH = 0.5  # confidence in a landmark for which the explorer goes there
-
-
-class Random:
-    """Uniformly random actions."""
-
-    def __init__(self, envs, seed=0):
-        self.num_envs, self.rng = envs.num_envs, np.random.default_rng(seed)
-
-    def reset(self, mask):
-        """There is no memory."""
-
-    def update(self, action, reward):
-        """There is no memory."""
-
-    def act(self, obs):
-        return self.rng.integers(4, size=self.num_envs)
 
 
 class Frontier:
@@ -158,9 +142,10 @@ class Memory:
 
 
 class Oracle:
-    """Knows map and targets, and walks the tour of the targets that takes the fewest steps.
+    """Knows map and targets, and walks to the targets in the order that takes the fewest expected steps.
 
-    It doesn't know of passes before they are closed, nor of skids.
+    It doesn't know of passes before they are closed, nor of skids. The length of a tour is that of one through the targets' own
+    cells, while "feature" asks for the cells around them: the next order may be a few steps shorter.
 
     Args:
         envs: a vector environment of TopoNav, whose states are read.
@@ -193,16 +178,16 @@ class Oracle:
         stride, reach = int(self.params["stride"]), int(self.params["reach"])
         ground = state["ground"].reshape(stride, stride)
         costs = np.where(ground & BLOCKED, np.inf, np.where(ground & ROUGH, 1.0 / self.params["rough_success"], 1.0))
+        row, col = divmod(int(state["cell"]), stride)
         left = [divmod(int(cell), stride) for i, cell in enumerate(state["targets"]) if not state["found"] >> i & 1]
         fields = []
-        for row, col in left:
-            near = np.array(list(itertools.product(range(row - reach, row + reach + 1), range(col - reach, col + reach + 1))))
-            near = near[costs[tuple(near.T)] < np.inf]
+        for r, c in left:
+            near = np.array(list(itertools.product(range(r - reach, r + reach + 1), range(c - reach, c + reach + 1))))
+            near = near[(costs[tuple(near.T)] < np.inf) & (near != (row, col)).any(1)]  # who starts there has to move
             fields.append(steps_to(costs, near[:, 0], near[:, 1], -1, -1, -1, True))
-        agent = *divmod(int(state["cell"]), stride), int(state["heading"])
 
         def length(order):
-            way = [fields[order[0]][agent]]
+            way = [fields[order[0]][row, col, int(state["heading"])]]
             way += [fields[b][left[a]].min() for a, b in itertools.pairwise(order)]
             return sum(way)
 
@@ -249,7 +234,7 @@ def steps_to(costs, rows, cols, row, col, heading, through):
     searched from may be unknown. The search ends at (row, col, heading), if that is on the map.
     """
     steps = np.full((costs.shape[0], costs.shape[1], 4), np.inf)
-    queue = [(0.0, 0.0, np.int64(0), np.int64(0), np.int64(0))]
+    queue = [(0.0, 0.0, np.int64(0), np.int64(0), np.int64(0))]  # estimate, steps, row, column, heading: the type is all
     queue.pop()
     for i in range(len(rows)):
         for h in range(4):

@@ -1,14 +1,15 @@
 """The picture of a journey through a map of `valleys`."""
 
+import functools
 import itertools
 
 import numpy as np
 
 from explore_gym.envs.navigation.valleys import BLOCKED, CLEARING, GOAL, ROCK, ROUGH
 
-GRASS, MEADOW, MUD = np.array([214, 226, 186]), np.array([236, 240, 208]), np.array([214, 184, 140])
-STONE, WOOD = np.array([128, 122, 118]), np.array([74, 120, 66])
-DARK, LIGHT = np.array([58, 66, 84]), np.array([255, 232, 90])  # what hasn't been seen, what is in view
+GRASS, MEADOW, MUD = (214, 226, 186), (236, 240, 208), (214, 184, 140)
+STONE, WOOD = (128, 122, 118), (74, 120, 66)
+DARK, LIGHT = (58, 66, 84), (255, 232, 90)  # what hasn't been seen, what is in view
 PATH, AGENT, GHOST, FLAG = (40, 90, 200), (214, 50, 44), (120, 60, 150), (230, 30, 120)
 KINDS = (  # colours of the types of landmarks
     (228, 108, 10), (38, 150, 190), (150, 70, 180), (200, 160, 0), (0, 140, 110), (190, 60, 90), (90, 90, 90), (70, 110, 230),
@@ -29,8 +30,8 @@ def draw_journey(canvas, state, params, view):
     view = view.reshape(stride, stride)[inner, inner]
     canvas.size(size, size + caption_height(size))
     for row, col in np.ndindex(size, size):
-        bits, seen = int(ground[row, col]), marks[row, col] > 0 or view[row, col]
-        draw_cell(canvas, row, col, bits, seen, view[row, col])
+        in_view = bool(view[row, col])
+        draw_cell(canvas, row, col, int(ground[row, col]), in_view or bool(marks[row, col]), in_view)
 
     def place(cell):
         """The middle of a cell as (x, y)."""
@@ -68,18 +69,20 @@ def caption_height(size):
 
 
 def draw_cell(canvas, row, col, bits, seen, view):
-    def shade(color):
-        if view:
-            return tuple((0.45 * color + 0.55 * LIGHT).astype(int).tolist())
-        return tuple((color if seen else 0.5 * color + 0.5 * DARK).astype(int).tolist())
-
     ground = MUD if bits & ROUGH else MEADOW if bits & CLEARING else GRASS
     if bits & BLOCKED and bits & ROCK:
-        canvas.rect(col, row, 1, 1, shade(STONE), "#")
+        canvas.rect(col, row, 1, 1, shade(STONE, seen, view), "#")
         return
-    canvas.rect(col, row, 1, 1, shade(ground), "~" if bits & ROUGH else None)
+    canvas.rect(col, row, 1, 1, shade(ground, seen, view), "~" if bits & ROUGH else None)
     if bits & BLOCKED:
-        canvas.circle(col + 0.5, row + 0.5, 0.5, shade(WOOD), "t")
+        canvas.circle(col + 0.5, row + 0.5, 0.5, shade(WOOD, seen, view), "t")
+
+
+@functools.cache
+def shade(color, seen, view):
+    """The colour of what has been seen, lit up where it is in view, darkened where it hasn't been seen."""
+    other, share = (LIGHT, 0.55) if view else (DARK, 0.0 if seen else 0.5)
+    return tuple(int((1.0 - share) * a + share * b) for a, b in zip(color, other))
 
 
 def draw_flag(canvas, x, y, scale):

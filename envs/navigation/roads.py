@@ -140,17 +140,17 @@ def build(params, state):
     first = rest * uniform(state, 0.4, 0.6)
     state.num_crossings, state.num_roads, state.shared = 1, 4, 0
     lay_crossing(state, 0, 0.0, 0.0, 0.0)
-    exit = TURNS[kind]
+    out = TURNS[kind]  # the arm by which the route leaves the first crossing
     for arm in range(4):
         length = uniform(state, SIDE_ROADS[0], SIDE_ROADS[1])
         if arm == 0:
             length = first + MARGIN_START
-        elif arm == exit:
+        elif arm == out:
             length = middle if two else rest - first + MARGIN_END
         lay_road(params, state, arm, 0, arm, length)
     if two:
-        state.num_crossings, state.num_roads, state.shared = 2, 7, exit
-        x, y, heading = pose(state, CENTRES + exit, middle)
+        state.num_crossings, state.num_roads, state.shared = 2, 7, out
+        x, y, heading = pose(state, CENTRES + out, middle)
         lay_crossing(state, 1, x + HALF_CROSSING * math.cos(heading), y + HALF_CROSSING * math.sin(heading), heading)
         for arm in range(1, 4):
             length = uniform(state, SIDE_ROADS[0], SIDE_ROADS[1])

@@ -21,8 +21,9 @@ Info:        what the agent must not see: cell (row * size + column), distance (
 View:        68 rays over a cone of 120 degrees go from the middle of the agent's cell through 8 cells; the first obstacle
              stops a ray and is seen. A ray through a corner is stopped by either of the two cells beside it.
 Detector:    a landmark on a cell in view is missed with probability miss (0.1); its offset has normal errors of
-             position_noise (0.5) cells. With probability false_positives (0.05) a step there is one that isn't.
-             Confidences of true ones are uniform in [0.5, 1], of false ones in [0.2, 0.7].
+             position_noise (0.5) cells. With probability false_positives (0.05) a step there is one that isn't, about a
+             random cell in view. Confidences of true ones are uniform in [0.5, 1], of false ones in [0.2, 0.7]. Of more than 6
+             the first 6 are told, in an order of the landmarks that an episode keeps, a false one last.
 Drift:       with each cell that it moves the agent skids a cell to one side of the map, the same in all of the episode, with
              probability drift (0.01), if the cell there is free. Neither odometry nor last tell.
 Layout:      64x64 cells: 3 to 6 clearings and the valleys between them, parted by ridges with passes of 2 to 4 cells, and 2
@@ -97,6 +98,7 @@ def topo_nav_state(size, margin, tiles, dead_ends, closings, landmarks, targets,
         found=np.int32,  # a bit for each
         distances=(np.int16, (area,)),  # to the nearest target left
         from_start=(np.int16, (area,)),
+        between=(np.int32, (targets, targets)),  # moves from target to target
         tours=(np.int32, (1 << targets, targets)),  # shortest walk from the start by targets visited and the last of them
         shortest_path=np.int32,
         closed=np.bool_,
@@ -187,10 +189,10 @@ def draw_task(params, state):
 
 @kernel
 def place_start(params, state):
-    """A random free cell of a clearing or valley, -1 if none turns up."""
+    """A random free cell of a clearing or valley, outside passes, -1 if none turns up."""
     for _ in range(PLACE_TRIES):
         cell = random_cell(params, state)
-        if not state.ground[cell] & BLOCKED and 0 <= role_of(params, state, cell) < DEAD_END:
+        if not state.ground[cell] & (BLOCKED | GATE) and 0 <= role_of(params, state, cell) < DEAD_END:
             return cell
     return -1
 
@@ -239,16 +241,16 @@ def shortest_tour(params, state):
             state.tours[subset, last] = 1 << 24
     for target in range(count):
         state.tours[1 << target, target] = state.from_start[state.targets[target]]
-    for size in range(1, count):  # from all tours of so many targets to those of one more
+        state.queue[0] = state.targets[target]
+        flood(params, state, state.distances, 0, 1)
+        for other in range(count):
+            state.between[target, other] = state.distances[state.targets[other]]
+    for subset in range(1, full):
         for last in range(count):
-            state.queue[0] = state.targets[last]
-            flood(params, state, state.distances, 0, 1)
-            for subset in range(full + 1):
-                if subset >> last & 1 and num_bits(subset) == size:
-                    for target in range(count):
-                        if not subset >> target & 1:
-                            moves = np.int64(state.tours[subset, last]) + np.int64(state.distances[state.targets[target]])
-                            state.tours[subset | 1 << target, target] = min(state.tours[subset | 1 << target, target], moves)
+            for target in range(count):
+                if not subset >> target & 1:
+                    moves = np.int64(state.tours[subset, last]) + np.int64(state.between[last, target])
+                    state.tours[subset | 1 << target, target] = min(np.int64(state.tours[subset | 1 << target, target]), moves)
     shortest = 1 << 24
     for last in range(count):
         shortest = min(shortest, np.int64(state.tours[full, last]))
@@ -383,26 +385,24 @@ def detect(params, state):
         south, west = np.int64(state.places[landmark, 0]) - row, col - np.int64(state.places[landmark, 1])
         forward, right = south * down - west * east, south * east + west * down
         if sees(params, state, forward, right) and not bernoulli(state, params.miss):
-            confidence = uniform(state, 0.5, 1.0)
-            forward_error = params.position_noise * normal(state)
-            right_error = params.position_noise * normal(state)
-            report(state, landmark, confidence, forward + forward_error, right + right_error, np.int64(state.types[landmark]))
+            report(params, state, landmark, uniform(state, 0.5, 1.0), forward, right, np.int64(state.types[landmark]))
     if params.false_positives > 0.0 and bernoulli(state, params.false_positives):
         i = randint(state, params.offsets.shape[1])
         while not state.visible[i // WORD] >> i % WORD & 1:
             i = randint(state, params.offsets.shape[1])
-        confidence, kind = uniform(state, 0.2, 0.7), randint(state, params.num_types)
         state.false_detections += 1
-        report(state, FALSE, confidence, 1.0 * params.forward[i], 1.0 * params.right[i], kind)
+        confidence, kind = uniform(state, 0.2, 0.7), randint(state, params.num_types)
+        report(params, state, FALSE, confidence, params.forward[i], params.right[i], kind)
 
 
 @kernel
-def report(state, landmark, confidence, forward, right, kind):
-    """Write a detection, if there is a slot left."""
+def report(params, state, landmark, confidence, forward, right, kind):
+    """Write a detection, with errors in its place, if there is a slot left."""
     slot = state.num_detections
     if slot < SLOTS:
-        state.detected[slot], state.detected_types[slot] = landmark, kind
-        state.detections[slot, 0], state.detections[slot, 1], state.detections[slot, 2] = confidence, forward, right
+        state.detected[slot], state.detected_types[slot], state.detections[slot, 0] = landmark, kind, confidence
+        state.detections[slot, 1] = forward + params.position_noise * normal(state)
+        state.detections[slot, 2] = right + params.position_noise * normal(state)
         state.num_detections += 1
 
 
@@ -555,7 +555,7 @@ class TopoNav(KernelEnv):
         landmarks = check_range("landmarks", landmarks, 0, 100, check_integer)
         check_integer("landmark_types", landmark_types, 2, 16)
         check_integer("goal_distance", goal_distance, 1, size)
-        check_integer("targets", targets, 1, min(MAX_TARGETS, max(landmarks[0], 1)))
+        check_integer("targets", targets, 1, MAX_TARGETS)
         if scenario == "feature" and landmarks[0] < targets:
             raise ValueError(f"landmarks must be at least the {targets} targets, got {landmarks!r}")
         check_number("rough", rough, 0.0, 0.6)

@@ -41,7 +41,9 @@ MEET = 8.0  # m before the last place to stop, where one claims a crossing
 AT_LINE, SLOW, PATIENCE = 6.0, 0.5, 5  # m, m/s, steps: who has waited there for longer goes first,
 IMPATIENCE = 50  # steps; but others let the ego go for so long only, and again later
 BEYOND = 99.0  # m on a way that has been left
+JAM_LENGTH, JAM_SPEED = 8.0, 2.0  # m behind a crossing, m/s: who is there and so slow leaves no room for another
 SPACING = 12.0  # m between vehicles at the start
+BEFORE_OBSTACLE, BEHIND_OBSTACLE = 25.0, 30.0  # m of the route that lie at least between it and a crossing or an end
 SIGHT = 45.0  # m
 SIDE_GAP = 0.3  # m
 PAVEMENT = 2.0  # m from the road's edge, where pedestrians wait
@@ -140,11 +142,11 @@ def populate(params, state):
 
 @kernel
 def place_obstacle(state):
-    """In a lane of the route, 30 m or more from its start and the crossing before, 35 m from the crossing or end ahead."""
+    """In a lane of the route; the shortest route, of 150 m, has the room in one of its two."""
     room = 0.0
     while room <= 0.0:
         leg = 2 * randint(state, (state.num_legs + 1) // 2)
-        low, high = place_on(state, leg, 30.0, 35.0)
+        low, high = place_on(state, leg, BEFORE_OBSTACLE, BEHIND_OBSTACLE)
         room = high - low
     me, last = len(state.present) - 1, len(state.lane) - 1
     state.lane[last], state.along[last] = state.route[leg], uniform(state, low, high)
@@ -268,7 +270,7 @@ def accelerate(params, state, i):
             ahead = rest + state.along[j]
         elif other == after and approaching:
             ahead = rest + state.segments[way, LENGTH] + state.along[j]
-            room = room and not (state.along[j] < 8.0 and state.actor_speed[j] < 2.0)
+            room = room and not (state.along[j] < JAM_LENGTH and state.actor_speed[j] < JAM_SPEED)
         elif other >= LANES and state.along[j] < 9.0:  # still beside those that leave the same lane another way
             if approaching and other // 2 == way // 2:
                 ahead = rest + state.along[j]

@@ -320,13 +320,20 @@ def clear_ground(params, state):
 
 
 @kernel
+def starts_clearing(params, state, tile):
+    """Whether a tile is the upper left one of a clearing's four."""
+    n, number = params.tiles, state.roles[tile]
+    if tile % n == n - 1 or tile // n == n - 1 or not VALLEY < number < DEAD_END:
+        return False
+    return state.roles[tile + 1] == number and state.roles[tile + n] == number and state.roles[tile + n + 1] == number
+
+
+@kernel
 def mark_clearings(params, state):
     """Mark the ellipse within each block of 2x2 tiles."""
     n = params.tiles
     for tile in range(n * n):
-        number = state.roles[tile]
-        first = tile % n < n - 1 and tile // n < n - 1 and 0 < number < DEAD_END and state.roles[tile + n + 1] == number
-        if first and state.roles[tile + 1] == number and state.roles[tile + n] == number:
+        if starts_clearing(params, state, tile):
             top, bottom = params.first[tile // n], params.last[tile // n + 1]
             left, right = params.first[tile % n], params.last[tile % n + 1]
             for row in range(top, bottom + 1):
@@ -351,12 +358,8 @@ def raise_ridges(params, state):
     n = params.tiles
     for tile in range(n * n):  # the posts where ridges meet, below and to the right of a tile
         row, col = tile // n, tile % n
-        if row < n - 1 and col < n - 1:
-            number = state.roles[tile]
-            within = VALLEY < number < DEAD_END and state.roles[tile + n + 1] == number
-            within = within and state.roles[tile + 1] == number and state.roles[tile + n] == number
-            if not within:
-                block(state, cell_at(params, params.last[row] + 1, params.last[col] + 1), ROCK)
+        if row < n - 1 and col < n - 1 and not starts_clearing(params, state, tile):
+            block(state, cell_at(params, params.last[row] + 1, params.last[col] + 1), ROCK)
     for border in range(2 * n * (n - 1)):
         if state.borders[border] != OPEN:
             raise_ridge(params, state, border)

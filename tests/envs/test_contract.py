@@ -1,4 +1,7 @@
-"""The contract, checked for every registered id and for the configurations in SETTINGS."""
+"""The contract, checked for every registered id and for the configurations in SETTINGS.
+
+The text tasks, whose actions at random are no responses, have their own checks of it in tests/envs/text/test_levels.py.
+"""
 
 import importlib.util
 import os
@@ -14,8 +17,8 @@ from gymnasium.utils.env_checker import check_env
 import explore_gym
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS, testing
 
-IDS = sorted(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
-SIZES = sorted(f"{NAMESPACE}/{name}" for name in VARIANTS)  # ids that are another one's with other arguments
+IDS = sorted(f"{NAMESPACE}/{name}" for name, (path, _) in ENVIRONMENTS.items() if not path.startswith("text."))
+SIZES = sorted(f"{NAMESPACE}/{name}" for name, (base, _) in VARIANTS.items() if f"{NAMESPACE}/{base}" in IDS)
 # Beside the defaults: keyword arguments that change the sizes, the randomness or the ends of episodes
 SETTINGS = {
     "Explore/MetaBandit-v0": [
@@ -91,6 +94,41 @@ SETTINGS = {
         {"plan": ["S..#.", "#....", "..##."], "steps": 9, "slip": 0.2, "observation": "history"}
     ],
     "Explore/PointCoverage-v0": [{"raster": 40, "steps": 60, "observation": "map", "reward": "total"}],
+    "Explore/TopoNav-v0": [
+        {
+            "scenario": "feature",
+            "size": 16,
+            "tiles": 3,
+            "clearings": [1, 1],
+            "dead_ends": 1,
+            "dead_end_depth": 8,
+            "density": [0.15, 0.25],
+            "landmarks": [5, 8],
+            "targets": 2,
+            "goal_distance": 12,
+            "late_step": 20,
+            "late_passes": 1,
+            "view_range": 5,
+            "view_angle": 180,
+            "drift": 0.2,
+            "num_contexts": 3,
+            "max_steps": 60,
+        },
+        {
+            "scenario": "terrain",
+            "size": 24,
+            "tiles": 1,
+            "clearings": [0, 0],
+            "dead_ends": 0,
+            "density": [0.05, 0.1],
+            "landmarks": [0, 3],
+            "landmark_types": 2,
+            "goal_distance": 10,
+            "false_positives": 0.5,
+            "split": "test",
+            "max_steps": 60,
+        },
+    ],
     "Explore/MazeRooms-v0": [{"distractors": 3, "rooms": 3, "room_size": 3, "extra_doors": 1, "min_depth": 0, "max_steps": 60}],
     "Explore/NoveltyRec-v0": [
         {
@@ -105,11 +143,26 @@ SETTINGS = {
         },
     ],
     "Explore/TinyRec-v0": [{"slate": 2, "session_steps": 3}],
+    "Explore/HardMaze-v0": [{"maze": "twin", "lasers": [-90, 0, 90, 180], "steps": 60, "reward": "reach"}],
+    "Explore/RedundantArm-v0": [{"radius": 0.3, "steps": 40}],
+    "Explore/Driving-v0": [
+        {
+            "reward": "shaped",
+            "crossings": [2, 2],
+            "route_length": [260, 300],
+            "vehicles": [1, 3],
+            "pedestrians": 1,
+            "critic": True,
+            "raster": 8,
+            "max_steps": 60,
+        },
+        {"reward": "additive", "evaluation": True, "crossings": [1, 1], "penalty_steps": 20, "max_steps": 90},
+    ],
 }
 # Nothing is drawn at random, so that every seed gives the same run: (id, keyword arguments)
 MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *SETTINGS["Explore/MazeRooms-v0"])]
 COVERAGE = ("GridCoverage", "Biodiversity", "ExperimentDesign", "ItemCollection", "BuildingExploration")
-FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze", *COVERAGE)  # by default
+FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze", "HardMaze", "RedundantArm", *COVERAGE)  # by default
 DETERMINISTIC = [*((f"Explore/{name}-v0", {}) for name in FIXED), *MAZES]
 CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *SETTINGS.get(id, ()))]
 OF_THE_ENGINE = ("partial_reset", "buffers", "bad_input", "options")  # arguments of an environment play no part in them
@@ -131,7 +184,8 @@ def test_vector_check(id, kwargs, check):
 
 
 def test_every_id_is_registered():
-    assert sorted(id for id, spec in gym.registry.items() if spec.namespace == NAMESPACE) == sorted([*IDS, *SIZES])
+    named = [f"{NAMESPACE}/{name}" for name in (*ENVIRONMENTS, *VARIANTS)]
+    assert sorted(id for id, spec in gym.registry.items() if spec.namespace == NAMESPACE) == sorted(named)
 
 
 @pytest.mark.parametrize("id", SIZES)

@@ -8,7 +8,7 @@ import pytest
 
 from explore_gym.agents import common
 from explore_gym.scripts import record
-from explore_gym.scripts.record import Args, OptimalPolicy, Planner, ShortestPath, main, run, save
+from explore_gym.scripts.record import Args, OptimalPolicy, Planner, ShortestPath, main, make_policy, run, save
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("pygame")
@@ -105,6 +105,22 @@ def test_the_planner_solves_trial_after_trial():
     assert (truncations, policy.actions) == ([False, False, True], [])
 
 
+@pytest.mark.parametrize(
+    ("id", "policy", "most"),
+    [("TopoNav-Small-v0", "frontier", 200), ("TopoNav-Small-v0", "oracle", 100), ("HardMaze-v0", "oracle", 500)],
+)
+def test_scripted_explorers_reach_the_goal_in_episode_after_episode(id, policy, most):
+    kwargs = {"reward": "reach"} if id == "HardMaze-v0" else {"drift": 0.0}
+    env = gym.make(f"Explore/{id}", **kwargs)
+    actor = make_policy(policy, env, seed=0)
+    for seed in range(2):
+        (obs, _), start, reward, terminated, count = env.reset(seed=seed), True, 0.0, False, 0
+        while not terminated and count < most:
+            obs, reward, terminated, _, _ = env.step(actor(obs, start, reward))
+            start, count = False, count + 1
+        assert (reward, terminated) == (1.0, True)
+
+
 def test_joint_actions_are_random_or_each_agents_own(tmp_path, monkeypatch):
     config = {"args": {"env": "Explore/XLand-Tag-v0", "env_kwargs": '{"trial_steps": 2}'}}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -158,6 +174,7 @@ def test_a_trained_policy_is_asked_with_batches_and_takes_env_and_kwargs_from_it
         (["--env", "Explore/RiverSwim-v0", "--env-kwargs", "9"], "env_kwargs must be a JSON object"),
         (["--env", "CartPole-v1", "--policy", "optimal"], "needs an environment with to_tabular(), got CartPole-v1"),
         (["--env", "Explore/XLand-Tag-v0", "--policy", "planner"], "needs XLand for one agent, got Explore/XLand-Tag-v0"),
+        (["--env", "Explore/RiverSwim-v0", "--policy", "oracle"], "the oracle TopoNav or HardMaze, got Explore/RiverSwim-v0"),
         (["--env", "Explore/MetaBandit-v0", "--policy", "optimal"], "to_tabular needs discrete random draws"),
         (["--run-dir", "nowhere"], "run_dir must hold a run, but there is no nowhere/config.json"),
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from explore_gym.envs.navigation.drivers import RuleDriver, play
 from explore_gym.envs.navigation.driving import Driving, DrivingVector
+from explore_gym.envs.navigation.roads import LENGTH
 from explore_gym.envs.navigation.traffic import DT, EGO_LENGTH
 
 COAST = np.zeros(2, np.float32)
@@ -128,6 +129,13 @@ def test_nothing_is_gained_outside_the_lanes_of_the_route():
     assert info["driving_score"] == pytest.approx(0.5 * (1.0 - 0.005))  # half a percent of the route was driven outside
     *_, info = scene(side=3.5, speed=10.0).step(COAST)
     assert info["factor_lanes"] == 1.0  # the other lane of one's own side
+
+
+def test_a_road_that_the_route_does_not_take_is_outside_its_lanes_and_a_crossing_is_not():
+    env = scene(evaluation=True, deviation=100.0)  # from west to east, the crossing's middle at (0, 0)
+    for y, factor in ((13.0, 1.0), (20.0, 0.0)):
+        env.set_state(x=5.25, y=y)
+        assert env.step(COAST)[4]["factor_lanes"] == factor
 
 
 def test_time_to_collision_counts_for_penalty_steps():
@@ -414,6 +422,18 @@ def test_a_route_is_as_long_as_asked_and_two_crossings_need_260_metres():
     assert (states["lights"].sum(1) >= 1).all() and (states["lights"].sum(1) <= states["num_crossings"]).all()
 
 
+def test_the_shortest_routes_have_room_for_obstacle_and_pedestrians():
+    for crossings, length in (((1, 1), 150.0), ((2, 2), 260.0)):
+        envs = DrivingVector(num_envs=500, crossings=crossings, route_length=(length, length))
+        envs.reset(seed=0)
+        states, lanes = envs.get_state(), np.arange(500)
+        lane, along, route = states["lane"][:, -1], states["along"][:, -1], states["route"]
+        rest = states["segments"][lanes, lane, LENGTH] - along
+        first, last = lane == route[:, 0], lane == route[lanes, states["num_legs"] - 1]
+        assert (along - 15.0 * first).min() >= 25.0  # the route starts 15 m from the end of its road
+        assert (rest - 25.0 * last).min() >= 30.0  # and ends 25 m before that of its last
+
+
 def test_the_driver_arrives_and_random_actions_do_not():
     envs = DrivingVector(num_envs=100, autoreset_mode="SameStep", evaluation=True)
     _, info = play(envs, RuleDriver(envs), seed=1000)
@@ -439,7 +459,7 @@ def test_the_drawing_shows_what_is_there():
     rows = [row.ljust(96) for row in env.render().split("\n")]
     assert "@" in {rows[i][j] for i in (31, 32) for j in (47, 48)}  # the ego is in the middle
     assert rows[32][68] == "X" and rows[26][58] == "p"
-    assert rows[32][52] == "."  # the route, half a metre to the right
+    assert rows[32][52] == "." and rows[32][43] == " "  # what is left of the route, half a metre to the right
     assert rows[30][78] == "r"  # its light is red
     assert "0 of 36 km/h" in rows[65]
 

@@ -77,6 +77,7 @@ def test_the_goal_is_sixty_moves_away_and_neither_it_nor_the_start_lies_in_a_dea
     for state in states:
         goal, start = place(envs, state["targets"][0]), place(envs, state["start"])
         assert grid(envs, state["ground"])[goal] & GOAL
+        assert not (grid(envs, state["ground"])[goal] | grid(envs, state["ground"])[start]) & GATE  # passes may close
         assert state["shortest_path"] == grid(envs, state["from_start"])[goal] >= 60
         for row, col in (goal, start):
             assert state["roles"].reshape(8, 8)[lines[row - 8], lines[col - 8]] < DEAD_END
@@ -407,6 +408,16 @@ def test_false_detections_lie_in_view_and_are_counted():
     types = obs["detections"][there, 0, 3:].sum(0)
     assert stats.chisquare(types).pvalue > 0.001
     assert (info["false_detections"] - there).mean() == pytest.approx(0.3, abs=0.05)  # one more draw: that of the start
+    envs = field(LANES, false_positives=0.3, position_noise=0.5)
+    obs, *_ = envs.step(np.full(LANES, STAY))
+    errors = obs["detections"][:, 0, 1:3][obs["detections"][:, 0, 0] > 0.0]
+    errors -= np.round(errors)  # by which true ones must not be told from false ones
+    assert stats.kstest(errors.ravel(), wrapped_normal).pvalue > 0.001
+
+
+def wrapped_normal(errors, deviation=0.5):
+    """Distribution function of a normal error less the nearest whole number, on [-0.5, 0.5]."""
+    return sum(stats.norm.cdf(k + errors, 0, deviation) - stats.norm.cdf(k - 0.5, 0, deviation) for k in range(-6, 7))
 
 
 def test_nothing_hidden_is_observed():
@@ -516,6 +527,24 @@ def test_each_landmark_asked_for_is_rewarded_once_within_a_cell(features):
         assert obs["found"][:, 0] == pytest.approx(info["found"] / 3)
     assert total == pytest.approx(np.ones(60))
     assert terminated[info["found"] == 3].all() and info["success"].all()
+
+
+def test_the_oracle_moves_to_count_a_landmark_that_it_starts_beside(features):
+    envs, _, _, states = features
+    envs.set_state(states)
+    beside = []
+    for state in states:
+        (row, col), ground = place(envs, state["targets"][0]), grid(envs, state["ground"])
+        around = (row, col + 1), (row + 1, col), (row, col - 1), (row - 1, col)
+        beside.append(next(r * 32 + c for r, c in around if not ground[r, c] & BLOCKED))
+    envs.set_state(cell=np.array(beside), found=np.full(60, 0b110))
+    for lane in range(20):
+        alone = envs.fork([lane])
+        policy, rewards = Oracle(alone), []
+        policy.reset(np.ones(1, bool))
+        while not sum(rewards):
+            rewards.append(alone.step(policy.act(None))[1][0])
+        assert len(rewards) <= 3  # at most two turns and a move onto it
 
 
 def test_distance_is_that_to_the_nearest_landmark_left(features):
