@@ -17,7 +17,7 @@ from numba.cuda.np.arrayobj import make_array, populate_array
 from numba.cuda.typing.templates import AbstractTemplate, AttributeTemplate, signature
 
 
-class Lane(types.Type):
+class Lane(types.Type):  # type: ignore[name-defined]
     """One lane of records: an array of one, whose only element is itself."""
 
     def __init__(self, record):
@@ -46,7 +46,7 @@ class LaneAttribute(AttributeTemplate):
 @declared.register_global(operator.getitem)
 class LaneItem(AbstractTemplate):
     def generic(self, args, keywords):
-        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):
+        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):  # type: ignore[attr-defined]
             return signature(args[0], *args)
 
 

@@ -105,7 +105,8 @@ class Buffer:
 
     def tensor(self, field: str | None = None) -> torch.Tensor:
         """The value of each lane, or that of a field in its record: (num_lanes, *shape), a view."""
-        kind, offset = (np.dtype((self.dtype, self.shape)), 0) if field is None else self.dtype.fields[field][:2]
+        fields: Any = self.dtype.fields
+        kind, offset = (np.dtype((self.dtype, self.shape)), 0) if field is None else fields[field][:2]
         n, end = self.num_lanes, offset + kind.itemsize
         if self.layout == "fields":
             rows = self.raw[n * offset : n * end].view(torch_dtype(kind.base)).view(-1, n).T
@@ -116,15 +117,15 @@ class Buffer:
     def read(self, lanes: Any) -> NDArray:
         """A copy of the records of these lanes, an index of NumPy's kind."""
         records = np.zeros(np.empty(self.num_lanes, bool)[lanes].shape, self.dtype)
-        for name in records.dtype.names:
-            column = records[name]
+        for name in records.dtype.names or ():
+            column: NDArray = records[name]
             bits = self.tensor(name).view(torch_dtype(BITS[column.itemsize]))
             column.view(BITS[column.itemsize])[...] = bits[self._index(lanes)].cpu().numpy()
         return records
 
     def write(self, lanes: Any, records: NDArray) -> None:
         """Put records into these lanes."""
-        for name in records.dtype.names:
+        for name in records.dtype.names or ():
             kind = BITS[records[name].itemsize]
             values = torch.tensor(records[name].view(kind), device=self.raw.device)
             self.tensor(name).view(torch_dtype(kind))[self._index(lanes)] = values
@@ -253,7 +254,7 @@ class DeviceKernels:
     def ptx(self, name: str, capability: tuple[int, int]) -> str:
         """The kernel in NVIDIA's virtual assembly, under its template's name."""
         from numba.cuda import dispatcher
-        from numba.cuda.compiler import compile_cuda, kernel_fixup
+        from numba.cuda.compiler import compile_cuda, kernel_fixup  # type: ignore[attr-defined]
 
         signature, options = tuple(buffer.type for buffer in self.arguments[name]), {"opt": 3, "fma": False}
         device = SimpleNamespace(compute_capability=capability)
