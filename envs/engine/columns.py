@@ -5,6 +5,9 @@ An environment's kernels can't tell such a record from one whose fields are cont
 and write neighbouring bytes.
 """
 
+# mypy: disable-error-code="attr-defined, name-defined"
+# numba-cuda's modules take many names from elsewhere when they are imported
+
 import operator
 
 import numpy as np
@@ -17,7 +20,7 @@ from numba.cuda.np.arrayobj import make_array, populate_array
 from numba.cuda.typing.templates import AbstractTemplate, AttributeTemplate, signature
 
 
-class Lane(types.Type):  # type: ignore[name-defined]
+class Lane(types.Type):
     """One lane of records: an array of one, whose only element is itself."""
 
     def __init__(self, record):
@@ -46,7 +49,7 @@ class LaneAttribute(AttributeTemplate):
 @declared.register_global(operator.getitem)
 class LaneItem(AbstractTemplate):
     def generic(self, args, keywords):
-        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):  # type: ignore[attr-defined]
+        if isinstance(args[0], Lane) and isinstance(args[1], types.Integer):
             return signature(args[0], *args)
 
 

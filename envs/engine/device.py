@@ -26,7 +26,12 @@ from explore_gym.envs.engine.kernels import CACHED_VARIANTS, DISABLED, Loops, Re
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 BAD_ACTION, DONE_LANE = 1, 2  # why a step was refused
 LAYOUTS = ("records", "fields")  # what lies together in memory: a lane's record, or a field of all lanes
-BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.int16), 4: np.dtype(np.int32), 8: np.dtype(np.int64)}  # types that torch copies
+BITS: dict[int, Any] = {
+    1: np.dtype(np.uint8),
+    2: np.dtype(np.int16),
+    4: np.dtype(np.int32),
+    8: np.dtype(np.int64),
+}  # types that torch copies
 LINKED: dict = {}  # digest -> a kernel ready to be launched, in this process
 
 
@@ -118,7 +123,7 @@ class Buffer:
         """A copy of the records of these lanes, an index of NumPy's kind."""
         records = np.zeros(np.empty(self.num_lanes, bool)[lanes].shape, self.dtype)
         for name in records.dtype.names or ():
-            column: NDArray = records[name]
+            column = records[name]
             bits = self.tensor(name).view(torch_dtype(BITS[column.itemsize]))
             column.view(BITS[column.itemsize])[...] = bits[self._index(lanes)].cpu().numpy()
         return records
@@ -302,6 +307,6 @@ def lane_bytes(dtype: DTypeLike, shape: tuple[int, ...] = ()) -> int:
     return np.dtype((dtype, shape)).itemsize
 
 
-def torch_dtype(dtype: np.dtype) -> torch.dtype:
+def torch_dtype(dtype: Any) -> torch.dtype:
     """torch's name of a NumPy dtype."""
     return torch.from_numpy(np.empty(0, dtype)).dtype
