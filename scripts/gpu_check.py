@@ -6,8 +6,8 @@
 - graph: a policy and a step, captured as a CUDA graph and replayed, reach the same states as without.
 - learning: an actor-critic on the GPU finds the goal of an empty room.
 - throughput: steps/s by number of environments, of single calls and of a graph of STEPS of them, with random actions and
-  autoreset in the same step, over whole episodes; then block sizes and memory layouts at LAYOUT_ENVS environments. A call
-  counts as one step per environment.
+  autoreset in the same step, over whole episodes (or PERIOD steps); then block sizes and memory layouts at LAYOUT_ENVS
+  environments. A call counts as one step per environment.
 
 A check that fails is a row with its error, and the next one goes on. In numba's simulator (NUMBA_ENABLE_CUDASIM=1) the
 equality check alone runs, without a GPU.
@@ -52,6 +52,7 @@ EXACT = {"sqrt", "floor", "ceil", "fabs", "inf", "nan", "pi", "isnan", "isinf", 
 RELATIVE = {8: 1e-9, 4: 1e-4}  # largest relative difference of floats of that many bytes
 EPISODE = 30  # steps that episodes of the equality check may have, so that many end
 STEPS = 16  # in a graph whose speed is measured
+PERIOD = 128  # steps that a measurement has at least, where episodes may be longer
 LAYOUT_ENVS = 262_144
 THREADS = (32, 64, 128, 256)
 
@@ -111,7 +112,8 @@ class Report:
 
 def find_machine():
     """The device and what its results depend on."""
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    installed = {distribution.name for distribution in importlib.metadata.distributions()}
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
     facts = {"python": platform.python_version(), "versions": versions}
     if SIMULATED:
         return {"device": "simulator", **facts}
@@ -250,7 +252,7 @@ def replay_policy(env_id, num_envs=4096, num_steps=100):
 
     graph = capture(lambda: act(captured, obs))
     captured.set_state(plain.get_state())  # warming up has moved it
-    with torch.inference_mode():
+    with torch.no_grad():
         for _ in range(num_steps):
             graph.replay()
             act(plain, other)
@@ -265,12 +267,12 @@ def capture(function, warm_up=3):
     """A CUDA graph of the function's work."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.inference_mode():
+    with torch.cuda.stream(stream), torch.no_grad():
         for _ in range(warm_up):
             function()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
+    with torch.no_grad(), torch.cuda.graph(graph):
         function()
     return graph
 
@@ -354,7 +356,7 @@ def measure(env_id, num_envs, args, threads=None, layout=None):
         envs = make_on_gpu(env_id, num_envs)
     actions = random_actions(envs, STEPS)
     play = lambda: [envs.step(a) for a in actions]
-    period = min(envs.env.time_limit or STEPS, 1000)
+    period = min(envs.env.time_limit or STEPS, PERIOD)
     graph = capture(play, warm_up=1)
     speeds = {
         "calls_per_second": steps_per_second(play, STEPS, num_envs, period, args.seconds),
@@ -363,8 +365,8 @@ def measure(env_id, num_envs, args, threads=None, layout=None):
     attributes = envs.kernel("step_lanes").attributes
     env = envs.env
     needs = {
-        "registers": attributes.num_regs(),
-        "local_bytes": attributes.local_size_bytes(),
+        "registers": attributes.num_regs,
+        "local_bytes": attributes.local_size_bytes,
         "state_bytes": env.state_dtype.itemsize,
         "obs_bytes": int(np.dtype((env.observations.dtype, env.observations.shape)).itemsize),
     }

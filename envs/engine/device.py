@@ -245,7 +245,7 @@ class DeviceKernels:
     def cubin(self, name: str, capability: tuple[int, int]) -> tuple[bytes, str]:
         """Machine code for GPUs of a compute capability such as (9, 0), from the cache if it is there, and its digest."""
         types_ = tuple(buffer.type for buffer in self.arguments[name])
-        packages = [version(package) for package in ("numba-cuda", "nvidia-nvvm", "nvidia-nvjitlink")]
+        packages = version("numba-cuda"), version("cuda-core")
         digest = source_digest(self.functions[name], extra=(self.loops.digest, str(types_), capability, packages))
         place = self.loops.cache_path()
         if place is None:

@@ -162,7 +162,7 @@ class Loops:
 
     def functions(self, compiled):
         """The loops by name, as kernels for GPU kernels to call, or as functions in plain Python."""
-        done: dict = {}
+        done = {}
         plain = lambda f: rebuild(f, lambda original, copy: copy, done)
         scope = self._fresh_kernels() if compiled else {key: plain(f) for key, f in self.kernels.items()}
         loops = {t: self._bind(t, {**scope, "prange": range}) for t in ("reset_batch", "reset_done", "step_batch")}

@@ -105,6 +105,7 @@ def test_the_cpu_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.slow
 def test_in_the_simulator():
     """test_simulated_cuda.py in a process whose numba simulates a GPU."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
