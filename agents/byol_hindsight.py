@@ -316,6 +316,8 @@ class Agent(nn.Module):
         self.world = WorldModel(self.features.dim, envs.num_actions, args)
         self.actor = mlp(self.features.dim + args.belief_dim, args.hidden, envs.num_actions, 0.01)
         self.critic = mlp(self.features.dim + args.belief_dim, args.hidden, 1, 1.0)
+        self.memory_size = envs.num_actions, args.belief_dim
+        self.acting = ()  # memory of `act`, in a tuple, or it would be part of the network
 
     def policy_parameters(self):
         return [*self.actor.parameters(), *self.critic.parameters()]
@@ -324,23 +326,44 @@ class Agent(nn.Module):
         x = torch.cat([features, beliefs], 1)
         return self.actor(x), self.critic(x).squeeze(-1)
 
-    def act(self, features, beliefs):
+    def draw(self, features, beliefs):
+        """Actions (batch,), drawn from the policy."""
         logits = self.actor(torch.cat([features, beliefs], 1))
         return (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)  # Gumbel-max: a draw from softmax
+
+    @torch.no_grad()
+    def act(self, obs, starts=None):
+        """Draws actions for a batch of observation rows, with the memory of the calls before.
+
+        Memory is forgotten in the lanes where `starts` (batch,) says that an episode starts, and with a new batch size.
+        """
+        if not self.acting or len(self.acting[0].belief) != len(obs):
+            self.acting = (Memory(len(obs), *self.memory_size).to(obs.device),)
+        (memory,) = self.acting
+        if starts is not None:
+            memory.forget(starts)
+        x = self.features(obs)
+        belief = believe_one(self, memory, x)
+        action = self.draw(x, belief)
+        memory.see(belief, action)
+        return action
 
 
 class Memory(nn.Module):
     """What each lane brings along: belief and last action, one-hot; both 0 where an episode starts."""
 
-    def __init__(self, envs, args):
+    def __init__(self, num_envs, num_actions, belief_dim):
         super().__init__()
-        self.register_buffer("belief", torch.zeros(envs.num_envs, args.belief_dim))
-        self.register_buffer("last_action", torch.zeros(envs.num_envs, envs.num_actions))
+        self.register_buffer("belief", torch.zeros(num_envs, belief_dim))
+        self.register_buffer("last_action", torch.zeros(num_envs, num_actions))
 
-    def update(self, belief, action, done):
-        going_on = ~done.unsqueeze(1)
-        self.belief = belief * going_on
-        self.last_action = F.one_hot(action, self.last_action.shape[1]) * going_on.float()
+    def see(self, belief, action):
+        self.belief, self.last_action = belief, F.one_hot(action, self.last_action.shape[1]).float()
+
+    def forget(self, mask):
+        """Sets the lanes where mask (num_envs,) to 0."""
+        going_on = ~mask.unsqueeze(1)
+        self.belief, self.last_action = self.belief * going_on, self.last_action * going_on
 
 
 def believe_one(agent, memory, x):
@@ -374,12 +397,13 @@ def rollout(agent, memory, envs, buffer):
     for t in range(len(buffer["actions"])):
         x = agent.features(envs.obs)
         belief = believe_one(agent, memory, x)
-        action = agent.act(x, belief)
+        action = agent.draw(x, belief)
         buffer["last_actions"][t] = memory.last_action
         _, reward, terminated, truncated, info = envs.step(action)
         buffer["features"][t], buffer["beliefs"][t], buffer["actions"][t], buffer["rewards"][t] = x, belief, action, reward
         buffer["terminated"][t], buffer["truncated"][t] = terminated, truncated
-        memory.update(belief, action, buffer["terminated"][t] | buffer["truncated"][t])
+        memory.see(belief, action)
+        memory.forget(buffer["terminated"][t] | buffer["truncated"][t])
         final_obs.append(info["final_obs"])
         buffer["trackers"][t] = torch.as_tensor(info["reached"].get("trackers", 0))
     buffer["features"][-1] = agent.features(envs.obs)
@@ -580,7 +604,7 @@ def train(args):
     run = common.start(args, __file__)
     envs = run.make_envs(args.num_envs)
     agent = Agent(envs, args).to(run.device)
-    world, memory = agent.world, Memory(envs, args).to(run.device)
+    world, memory = agent.world, Memory(args.num_envs, *agent.memory_size).to(run.device)
     critic = Critic(args.belief_dim + envs.num_actions, args).to(run.device)
     normalizer = RewardNormalizer(args.reward_decay).to(run.device)
     optimizer = torch.optim.Adam(agent.policy_parameters(), lr=args.learning_rate, eps=1e-5, fused=True)
@@ -628,26 +652,11 @@ def train(args):
             metrics |= learn_bonus(bonus, bonus_optimizer, b, args)
         run.log(step, metrics)
     if args.eval_episodes:
-        envs = run.make_envs(args.num_envs)
-        run.summary.update(common.evaluate(player(agent, envs, args), envs, args.eval_episodes, run.eval_seed))
+        played = run.make_envs(args.num_envs)
+        policy = lambda obs: agent.act(obs, torch.from_numpy(played.episode_length == 0).to(run.device))
+        run.summary.update(common.evaluate(policy, played, args.eval_episodes, run.eval_seed))
     run.close()
     return run
-
-
-def player(agent, envs, args):
-    """The policy with a memory of its own, as a function of the observations of envs."""
-    memory = Memory(envs, args).to(envs.device)
-
-    def act(obs):
-        going_on = torch.from_numpy(envs.episode_length > 0).unsqueeze(1).to(envs.device)
-        memory.belief, memory.last_action = memory.belief * going_on, memory.last_action * going_on
-        x = agent.features(obs)
-        belief = believe_one(agent, memory, x)
-        action = agent.act(x, belief)
-        memory.update(belief, action, torch.zeros(len(action), dtype=torch.bool))
-        return action
-
-    return act
 
 
 if __name__ == "__main__":

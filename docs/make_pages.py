@@ -25,6 +25,9 @@ import gymnasium as gym
 import numpy as np
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
+from explore_gym.envs.coverage.grid import WalkGrid
+from explore_gym.envs.coverage.point_coverage import PointCoverage
+from explore_gym.envs.coverage.references import greedy_walk, upper_bound
 from explore_gym.envs.xland.planner import plan
 from explore_gym.envs.xland.xland import XLand
 
@@ -113,6 +116,20 @@ SETTINGS = [
     ("XLand-Tag-v0", {}),
     ("XLand-CaptureTheFlag-v0", {}),
     ("XLand-KeepAway-v0", {}),
+    ("NoveltyRec-v0", {}),
+    ("NoveltyRec-v0", {"sessions": 40, "days": 30}),
+    ("SlateRec-v0", {}),
+    ("TinyRec-v0", {}),
+    ("TinyRec-v0", {"slate": 2, "session_steps": 2}),
+    ("GridCoverage-v0", {}),
+    ("GridCoverage-v0", {"density": "constant"}),
+    ("GridCoverage-v0", {"density": "bimodal"}),
+    ("Biodiversity-v0", {}),
+    ("ExperimentDesign-v0", {}),
+    ("ItemCollection-v0", {}),
+    ("BuildingExploration-v0", {}),
+    ("BuildingExploration-v0", {"slip": 0.2}),
+    ("PointCoverage-v0", {}),
 ]
 
 XLAND = ["--steps", "60", "--fps", "5", "--scale", "1"]
@@ -164,6 +181,15 @@ PICTURES = {
     "KeyRoom-v0": ["--policy", "optimal", "--steps", "40"],
     "HindsightMaze-v0": ["--policy", "random", "--steps", "60"],
     "MazeRooms-v0": ["--policy", "optimal", "--steps", "180", "--fps", "20"],
+    "GridCoverage-v0": ["--policy", "random", "--steps", "60"],
+    "Biodiversity-v0": ["--policy", "random", "--steps", "60"],
+    "ExperimentDesign-v0": ["--policy", "random", "--steps", "60"],
+    "ItemCollection-v0": ["--policy", "random", "--steps", "60"],
+    "BuildingExploration-v0": ["--policy", "random", "--steps", "60"],
+    "PointCoverage-v0": ["--policy", "random", "--steps", "200", "--fps", "20"],
+    "NoveltyRec-v0": ["--policy", "random", "--steps", "60", "--fps", "4"],
+    "SlateRec-v0": ["--policy", "random", "--steps", "60", "--fps", "4"],
+    "TinyRec-v0": ["--policy", "random", "--steps", "20", "--fps", "2"],
 }
 
 # What else the section "policies" shows beside an id's picture, if it is there: ending of the name -> arguments as above, None
@@ -287,9 +313,11 @@ def section_scores(page):
             optimal = interval(optimal) if isinstance(optimal, list) else optimal if optimal == "–" else f"{optimal:.4g}"
             extra = [measured.get(key, "–") for key in ("coverage", "success", *AGENT_RETURNS)]
             extra += [planned.get(key, "–") for key in ("return", "success")]
+            extra += [f"{exact[key]:.4g}" if key in exact else "–" for key in ("greedy", "bound")]
             rows.append([setting, measured["return"], expected, optimal, *extra])
     head = ["Setting", "Random, played", "Random, exact", "Optimal, exact", "Coverage (random)", "Success (random)"]
     head += [f"{key[0].upper()}{key[1:]} (random)" for key in AGENT_RETURNS] + ["Planner", "Success (planner)"]
+    head += ["Greedy", "Upper bound"]
     used = [i for i in range(len(head)) if i < 2 or any(row[i] != "–" for row in rows)]
     return table([head[i] for i in used], [[row[i] for i in used] for row in rows])
 
@@ -423,6 +451,23 @@ PARTS = {
 }
 
 
+def section_suites(page):
+    """What is stored of the suites: the scores of each agent, with its command."""
+    from explore_gym.scripts.report import read_results, score_rows
+    from explore_gym.scripts.suites import read_suite
+
+    sections = []
+    for path in sorted(THROUGHPUT.parent.glob("*/results.csv")):
+        tasks, name = read_suite(path.parent.name, 1.0), path.parent.name
+        results = read_results(path, tasks)
+        commands = {result.agent: result.command for result in results}
+        rows = [[f"`{agent}`", *scores, f"`{commands[agent]}`"] for agent, *scores in score_rows(tasks, results)]
+        head = ["Agent", "All tasks", *(f"`{task.name}`" for task in tasks), "Command"]
+        figures = "\n\n".join(f"![{name}: {figure}](benchmarks/{name}/{figure}.png)" for figure in ("tasks", "iqm"))
+        sections.append(f"### The suite {name}\n\n{table(head, rows)}\n{figures}\n")
+    return "\n".join(sections)
+
+
 def section_flags(page):
     """The command line of the agent that a page is named after."""
     from explore_gym.agents import common
@@ -460,7 +505,13 @@ def pages():
     for name in ENVIRONMENTS:
         if not page_of(name).exists():
             raise FileNotFoundError(f"{NAMESPACE}/{name} has no page: write {page_of(name)}, as docs/envs/river_swim.md is")
-    candidates = [ROOT / "README.md", DOCS / "benchmarks.md", *DOCS.glob("envs/*.md"), *DOCS.glob("agents/*.md")]
+    candidates = [
+        ROOT / "README.md",
+        DOCS / "benchmark.md",
+        DOCS / "benchmarks.md",
+        *DOCS.glob("envs/*.md"),
+        *DOCS.glob("agents/*.md"),
+    ]
     return sorted(page for page in candidates if SECTION.search(page.read_text()))
 
 
@@ -507,7 +558,15 @@ def play_planner(env):
 
 
 def solve(env):
-    """Exact returns: a number each for "optimal" and "random" where it is known, or one "optimal" for each of many layouts."""
+    """Exact returns: a number each for "optimal" and "random" where it is known, or one "optimal" for each of many layouts.
+    For coverage tasks, if moves don't slip, those of a greedy walk and what no walk exceeds.
+    """
+    if isinstance(env, WalkGrid) and env.slip > 0.0:
+        return {}
+    if isinstance(env, (WalkGrid, PointCoverage)):
+        env.reset(seed=0)
+        bound = {"bound": round(upper_bound(env), 6)} if isinstance(env, WalkGrid) else {}
+        return {"greedy": round(greedy_walk(env)[0], 6), **bound}
     if hasattr(env, "optimal_value"):
         return {"optimal": round(env.optimal_value(), 6), "random": round(env.random_value(), 6)}
     if hasattr(env, "optimal_return"):

@@ -51,6 +51,15 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "XLand-Tag-v0": ("xland.tag:XLandTag", {}),
     "XLand-CaptureTheFlag-v0": ("xland.capture_the_flag:XLandCaptureTheFlag", {}),
     "XLand-KeepAway-v0": ("xland.keep_away:XLandKeepAway", {}),
+    "GridCoverage-v0": ("coverage.grid_coverage:GridCoverage", {}),
+    "Biodiversity-v0": ("coverage.biodiversity:Biodiversity", {}),
+    "ExperimentDesign-v0": ("coverage.experiment_design:ExperimentDesign", {}),
+    "ItemCollection-v0": ("coverage.item_collection:ItemCollection", {}),
+    "BuildingExploration-v0": ("coverage.building_exploration:BuildingExploration", {}),
+    "PointCoverage-v0": ("coverage.point_coverage:PointCoverage", {}),
+    "NoveltyRec-v0": ("recommender.novelty_rec:NoveltyRec", {}),
+    "SlateRec-v0": ("recommender.novelty_rec:NoveltyRec", {"slate": 5}),
+    "TinyRec-v0": ("recommender.tiny_rec:TinyRec", {}),
 }
 # further ids of the environments above, Minigrid's own names and sizes: id -> id above, keyword arguments
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -148,6 +157,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "XLand-R9-16x16-v0": ("XLand-v0", {"rooms": 9, "size": 16}),
     "XLand-R9-19x19-v0": ("XLand-v0", {"rooms": 9, "size": 19}),
     "XLand-R9-25x25-v0": ("XLand-v0", {"rooms": 9, "size": 25}),
+    "GridCoverage-Constant-v0": ("GridCoverage-v0", {"density": "constant"}),
+    "GridCoverage-Bimodal-v0": ("GridCoverage-v0", {"density": "bimodal"}),
+    "BuildingExploration-Slippery-v0": ("BuildingExploration-v0", {"slip": 0.2}),
+    "NoveltyRec-Topics-v0": ("NoveltyRec-v0", {"actions": "topics"}),
+    "NoveltyRec-Returns-v0": ("NoveltyRec-v0", {"sessions": 40, "days": 30}),
+    "NoveltyRec-Control-v0": ("NoveltyRec-v0", {"preference": 0.5, "intent": [0.5, 0.0], "flip": 0.5}),
+    "SlateRec-Topics-v0": ("SlateRec-v0", {"actions": "topics"}),
 }
 NAMESPACE = "Explore"
 

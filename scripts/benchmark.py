@@ -45,9 +45,10 @@ from explore_gym.scripts.reproduce import (
     sayer,
     watch,
 )
-from explore_gym.scripts.suites import Task, read_suite
+from explore_gym.scripts.suites import SUITES, Task, read_suite
 
 AGENTS = ROOT / "agents"
+STORED = ROOT / "docs" / "benchmarks"
 WINDOW = 0.1  # share of the budget over which returns are averaged
 COMPLETE = 0.9  # share of the budget that the last row must have reached
 # Runs a command and writes its exit code to the file $0, whether or not anybody waits for it; signals are the command's.
@@ -67,6 +68,7 @@ class Args:
     jobs: int = 0  # runs at the same time (default: one for each core; on Ray: as many as it has room for)
     retry_failed: bool = False  # start failed runs again, from scratch
     report: bool = False  # run nothing, make tables, figures and page of what is there
+    store: bool = False  # keep tables and figures in docs/benchmarks/<suite>, too, for the page of the test bed
     ray: bool = False  # run on Ray: on the cluster that RAY_ADDRESS names, else on one of this machine
     ray_address: str = ""  # run on this Ray cluster
     cpus_per_run: float = 1.0  # what Ray sets aside for a run
@@ -411,12 +413,21 @@ def collect(runs: list[Run]) -> tuple[list[Result], list[str]]:
     return results, missing
 
 
+def store(out: Path, folder: Path) -> None:
+    """Copies what a report is made of, except its Parquet files and SVG figures, which the others stand for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (*out.glob("*.csv"), *(out / "figures").glob("*.png")):
+        shutil.copy(path, folder)
+
+
 def benchmark(args: Args) -> int:
     """Does what the arguments ask for and returns the exit code."""
     if args.jobs < 0:
         raise UsageError(f"jobs must be at least 1, or 0 for the default, got {args.jobs}")
     if args.cpus_per_run <= 0 or args.gpus_per_run < 0:
         raise UsageError(f"a run needs more than 0 cpus and at least 0 gpus, got {args.cpus_per_run} and {args.gpus_per_run}")
+    if args.store and (args.suite not in SUITES or args.scale != 1):
+        raise UsageError(f"only whole suites are stored, {', '.join(SUITES)}, got {args.suite} and scale {args.scale:g}")
     tasks, name = read_suite(args.suite, args.scale), Path(args.suite).stem
     scaled = "" if args.scale == 1 else f"-{args.scale:g}"
     out = (args.out or ROOT / "runs" / "benchmark" / f"{name}{scaled}").resolve()
@@ -428,6 +439,8 @@ def benchmark(args: Args) -> int:
         print("\n".join([*missing, f"no finished run in {out}: nothing to report"]))
         return 1
     page = write_report(out, f"{name}{scaled}", tasks, results, missing)
+    if args.store:
+        store(out, STORED / name)
     console.print(summary(tasks, results))
     for line in missing:
         print(f"missing: {line}")

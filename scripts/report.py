@@ -186,14 +186,29 @@ def write_tables(out: Path, results: list[Result]) -> None:
         pyarrow.parquet.write_table(table, out / f"{name}.parquet")
 
 
+def read_results(path: Path, tasks: list[Task]) -> list[Result]:
+    """The runs of a results.csv on these tasks, without their curves."""
+    named = {task.name: task for task in tasks}
+    rows = [row for row in pyarrow.csv.read_csv(path).to_pylist() if row["task"] in named]
+    return [Result(x["agent"], x["command"], named[x["task"]], x["seed"], x["episode_return"], [], x["seconds"]) for x in rows]
+
+
+def score_rows(tasks: list[Task], results: list[Result]) -> list[list[str]]:
+    """For each agent, best first: its name, its score on all tasks, and on each."""
+    rows = []
+    for record in make_records(tasks, results):
+        whole = f"{written(overall(record))} (n={len(record.seeds)})" if record.seeds else "–"
+        rows.append([record.agent, whole, *(task_cell(record, task) for task in tasks)])
+    return rows
+
+
 def summary(tasks: list[Task], results: list[Result]) -> Table:
     """The scores as a table for the terminal."""
     table = Table(title="normalised return: IQM [95 % interval]")
     for column in ("agent", "all tasks", *(task.name for task in tasks)):
         table.add_column(column)
-    for record in make_records(tasks, results):
-        whole = f"{written(overall(record))} (n={len(record.seeds)})" if record.seeds else "–"
-        table.add_row(record.agent, whole, *(task_cell(record, task) for task in tasks))
+    for row in score_rows(tasks, results):
+        table.add_row(*row)
     return table
 
 

@@ -317,3 +317,24 @@ def test_every_arm_trains_and_reports(tmp_path, arm):
     assert ("loss/bonus" in rows[-1]) == (arm in ("rnd", "icm"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["eval/episode_length"] == 50
+
+
+def test_a_saved_policy_remembers_until_told_that_an_episode_starts(tmp_path):
+    run = byol_hindsight.train(Args(arm="ppo", env_kwargs='{"max_steps": 50}', run_dir=str(tmp_path), **SMALL))
+    envs = run.make_envs(4)
+    agent = byol_hindsight.Agent(envs, run.args)
+    agent.load_state_dict(common.read_checkpoint(tmp_path / "checkpoint.pt")["state/agent"])
+    policy, obs = common.load_policy(tmp_path), envs.reset(seed=0)
+    believed = []
+    for t in range(3):
+        torch.manual_seed(t)
+        action = agent.act(obs)
+        torch.manual_seed(t)
+        assert policy(obs.numpy()).tolist() == action.tolist()
+        believed.append(agent.acting[0].belief)
+    assert not torch.allclose(believed[0], believed[1], atol=1e-4)
+    agent.act(obs, torch.tensor([True, False, False, True]))
+    same = (agent.acting[0].belief - believed[0]).abs().amax(1) < 1e-6
+    assert same.tolist() == [True, False, False, True]  # as at the first call, where memory was empty
+    agent.act(obs[:2])
+    assert torch.allclose(agent.acting[0].belief, believed[0][:2], atol=1e-6)

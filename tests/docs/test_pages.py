@@ -9,6 +9,8 @@ import pytest
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
 from explore_gym.scripts import throughput
+from explore_gym.scripts.report import Result, write_tables
+from explore_gym.scripts.suites import SUITES
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +72,22 @@ def test_a_docstring_becomes_a_table(make_pages):
     ]
     assert make_pages.linked("|x| < 1") == r"\|x\| &lt; 1"
     assert make_pages.linked("see arXiv:1703.07608") == "see [arXiv:1703.07608](https://arxiv.org/abs/1703.07608)"
+
+
+def test_stored_suites_show_the_score_and_command_of_each_agent(make_pages, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_pages, "THROUGHPUT", tmp_path / "throughput.json")
+    assert make_pages.section_suites(ROOT / "docs" / "benchmark.md") == ""
+    results = [
+        Result("mine", "python mine.py", task, s, task.optimal * s, [], 1.0) for task in SUITES["tabular"] for s in (0, 1)
+    ]
+    (tmp_path / "tabular").mkdir()
+    write_tables(tmp_path / "tabular", results)
+    text = make_pages.section_suites(ROOT / "docs" / "benchmark.md")
+    assert text.startswith("### The suite tabular")
+    assert text.count("(n=2)") == 1 + len(SUITES["tabular"])
+    assert "0.50 [0.00, 1.00] (n=2)" in text  # a return of 0 and the optimum, where random has 0
+    assert "| `python mine.py` |" in text
+    assert "![tabular: iqm](benchmarks/tabular/iqm.png)" in text
 
 
 def test_flags_have_their_defaults_choices_and_comments(make_pages):

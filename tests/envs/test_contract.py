@@ -80,11 +80,36 @@ SETTINGS = {
         {"size": 9, "max_steps": 30, "num_contexts": 4, "agent_view_size": 5},
         {"size": 7, "max_steps": 40, "see_through_walls": True, "observation": "image", "goal_pos": [2, 2]},
     ],
+    "Explore/GridCoverage-v0": [
+        {"shape": [6, 7], "reach": 2, "steps": 20, "slip": 0.2, "num_contexts": 3, "observation": "history"},
+        {"density": "bimodal", "slip": 0.1, "observation": "position", "reward": "modular"},
+    ],
+    "Explore/Biodiversity-v0": [{"species": 2, "shape": [5, 5], "steps": 20, "slip": 0.2, "num_contexts": 3}],
+    "Explore/ExperimentDesign-v0": [{"shape": [5, 6], "known": 2, "noise": 0.1, "steps": 20, "slip": 0.2, "num_contexts": 3}],
+    "Explore/ItemCollection-v0": [{"counts": [5, 7], "needed": [2, 3], "shape": [4, 6], "slip": 0.2, "num_contexts": 3}],
+    "Explore/BuildingExploration-v0": [
+        {"plan": ["S..#.", "#....", "..##."], "steps": 9, "slip": 0.2, "observation": "history"}
+    ],
+    "Explore/PointCoverage-v0": [{"raster": 40, "steps": 60, "observation": "map", "reward": "total"}],
     "Explore/MazeRooms-v0": [{"distractors": 3, "rooms": 3, "room_size": 3, "extra_doors": 1, "min_depth": 0, "max_steps": 60}],
+    "Explore/NoveltyRec-v0": [
+        {
+            "actions": "topics",
+            "topics": 4,
+            "items_per_topic": 3,
+            "users": [{"affinity": [0.9, 0.1, 0.6, 0.3], "liked": [0, 2], "novelty_seeking": 0.3}],
+            "session_steps": 5,
+            "sessions": 3,
+            "days": 10,
+            "reveal": ["intent", "novelty_seeking", "affinity"],
+        },
+    ],
+    "Explore/TinyRec-v0": [{"slate": 2, "session_steps": 3}],
 }
 # Nothing is drawn at random, so that every seed gives the same run: (id, keyword arguments)
 MAZES = [("Explore/MazeRooms-v0", kwargs) for kwargs in ({}, *SETTINGS["Explore/MazeRooms-v0"])]
-FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze")  # by default
+COVERAGE = ("GridCoverage", "Biodiversity", "ExperimentDesign", "ItemCollection", "BuildingExploration")
+FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze", *COVERAGE)  # by default
 DETERMINISTIC = [*((f"Explore/{name}-v0", {}) for name in FIXED), *MAZES]
 CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *SETTINGS.get(id, ()))]
 OF_THE_ENGINE = ("partial_reset", "buffers", "bad_input", "options")  # arguments of an environment play no part in them

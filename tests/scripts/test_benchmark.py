@@ -17,7 +17,7 @@ from explore_gym.agents.common import UsageError
 from explore_gym.scripts import benchmark, report
 from explore_gym.scripts.benchmark import ROOT, Agent, make_run, parse_agent, smooth
 from explore_gym.scripts.reproduce import Scheduler
-from explore_gym.scripts.suites import Task
+from explore_gym.scripts.suites import SUITES, Task
 
 FAKE = Path(__file__).with_name("fake_external.py")
 TASKS = [
@@ -261,6 +261,7 @@ def test_rows_after_the_budget_do_not_count(bed):
         (["--agents", "ppo", "--tasks", "Chess"], f"no task 'Chess', expected one of {DEEP_SEA}, {CART_POLE}"),
         (["--agents", "ppo", "--seeds", "-1"], "seeds must be integers >= 0"),
         (["--agents", "ppo", "--scale", "2"], "scale must lie in (0, 1], got 2.0"),
+        (["--agents", "ppo", "--store"], "only whole suites are stored, sparse, stochastic, "),
         (["--agents", "ppo", "--jobs", "-1"], "jobs must be at least 1"),
         (["--agents", "ppo", "--gpus-per-run", "-0.5"], "a run needs more than 0 cpus and at least 0 gpus, got 1.0 and -0.5"),
     ],
@@ -269,6 +270,29 @@ def test_bad_request_is_one_line(bed, capsys, more, message):
     assert bed.run(*more) == 2
     assert message in capsys.readouterr().err
     assert not bed.out.exists()
+
+
+def test_a_whole_suite_is_stored_for_the_docs(drawing_bed, monkeypatch):
+    bed, docs = drawing_bed, drawing_bed.folder / "docs"
+    monkeypatch.setattr(benchmark, "STORED", docs)
+    monkeypatch.setitem(SUITES, "tabular", [Task(**task) for task in TASKS])
+    arguments = [
+        "tabular",
+        "--out",
+        str(bed.out),
+        "--jobs",
+        "2",
+        "--seeds",
+        "1",
+        "--store",
+        "--agents",
+        bed.fake("a"),
+        bed.fake("b"),
+    ]
+    assert benchmark.main(arguments) == 0
+    names = {"results.csv", "curves.csv", *(f"{name}.png" for name in ("tasks", "iqm", "curves", "profile", "improvement"))}
+    assert {path.name for path in (docs / "tabular").iterdir()} == names
+    assert (docs / "tabular" / "results.csv").read_bytes() == (bed.out / "results.csv").read_bytes()
 
 
 def test_a_report_needs_runs(bed, capsys):

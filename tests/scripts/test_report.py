@@ -10,7 +10,10 @@ from explore_gym.scripts.report import (
     improvement,
     make_records,
     profile,
+    read_results,
+    score_rows,
     write_report,
+    write_tables,
 )
 from explore_gym.scripts.suites import Task
 
@@ -44,6 +47,16 @@ def test_agents_are_ranked_by_the_seeds_that_have_all_tasks():
     assert second.scores.tolist() == [[0.5, 0.25]]
     assert second.task_seeds(a) == [1, 2]
     assert last.seeds == []
+
+
+def test_stored_results_have_the_same_scores(tmp_path):
+    results = [result(agent, task, seed, 0.1 * seed) for agent in "xy" for task in TASKS for seed in (1, 2, 3)]
+    write_tables(tmp_path, results)
+    assert score_rows(TASKS, read_results(tmp_path / "results.csv", TASKS)) == score_rows(TASKS, results)
+    assert score_rows(TASKS[:1], read_results(tmp_path / "results.csv", TASKS[:1]))[0][1:] == [
+        "0.20 [0.10, 0.30] (n=3)",
+        "0.20 [0.10, 0.30] (n=3)",
+    ]
 
 
 def test_a_report_tells_what_is_missing_and_escapes_names(tmp_path):

@@ -1,0 +1,1 @@
+"""Coverage tasks, whose return is a monotone submodular function of the places visited."""
