@@ -1,19 +1,21 @@
-"""Check the CUDA backend on a machine with an NVIDIA GPU, in a few minutes, and print one table of what was found.
+"""Check the CUDA backend on a machine with an NVIDIA GPU, in a few minutes, print one table of what was found and store it.
 
+- compile: the kernels of all ids, in many processes, so that what comes next measures no compilation.
 - equality: every id in every autoreset mode plays the same episodes as on the CPU, in observations, rewards, flags, infos
   and the final state records. Bit for bit; but where kernels call functions of `math` that no standard rounds exactly (log,
-  cos ...) floats may differ by RELATIVE.
-- graph: a policy and a step, captured as a CUDA graph and replayed, reach the same states as without.
-- learning: an actor-critic on the GPU finds the goal of an empty room.
-- throughput: steps/s by number of environments, of single calls and of a graph of STEPS of them, with random actions and
-  autoreset in the same step, over whole episodes (or PERIOD steps); then block sizes and memory layouts at LAYOUT_ENVS
-  environments. A call counts as one step per environment.
+  cos ...) floats may differ by RELATIVE. Ids that are measured play in every memory layout, all others in the default one.
+- graph: a policy, a step and what resets lanes, captured as a CUDA graph and replayed, reach the same states as without.
+- throughput: steps/s by number of environments and memory layout, of single calls and of a graph of STEPS of them, with
+  random actions and autoreset in the same step, over whole episodes (or PERIOD steps). A call counts as one step per
+  environment.
+- threads: the same by the number of threads in a block, with THREADS_ENVS environments.
 
-A check that fails is a row with its error, and the next one goes on. In numba's simulator (NUMBA_ENABLE_CUDASIM=1) the
-equality check alone runs, without a GPU.
+A check that fails is a row with its error, and the next one goes on. Rows are stored as they come, under the device's name,
+in docs/benchmarks/gpu.json or the file given with --out; rows stored before stay until the same check is made again, unless
+they come from other versions of Python or packages. In numba's simulator (NUMBA_ENABLE_CUDASIM=1) the equality check alone
+runs, without a GPU, and nothing is stored without --out.
 """
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import itertools
@@ -25,8 +27,10 @@ import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -35,54 +39,60 @@ import tyro
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from explore_gym.envs import ENVIRONMENTS, NAMESPACE
-from explore_gym.envs.engine.cuda import CudaVectorEnv, compile_ahead
+from explore_gym.envs.engine.cuda import CudaVectorEnv, compile_ahead, find_device
 from explore_gym.envs.engine.device import LAYOUTS, SIMULATED
 from explore_gym.envs.engine.kernels import global_names, is_kernel, nested_codes
 
 STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "gpu.json"
-ROOMS, EMPTY = f"{NAMESPACE}/FourRooms-v0", f"{NAMESPACE}/Empty-v0"  # of the graph and of learning
+ROOMS = f"{NAMESPACE}/FourRooms-v0"  # of the graph
 IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS)
-MEASURED = tuple(f"{NAMESPACE}/{name}" for name in ("FourRooms-v0", "KeyRoom-v0", "XLand-v0", "MetaBandit-v0", "DeepSea-v0"))
-CHECKS = ("equality", "graph", "learning", "throughput")
+MEASURED = tuple(f"{NAMESPACE}/{name}" for name in ("XLand-v0", "FourRooms-v0", "KeyRoom-v0", "MetaBandit-v0", "DeepSea-v0"))
+CHECKS = ("equality", "graph", "throughput", "threads")
 PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "numba-cuda", "torch")
 EXACT = {"sqrt", "floor", "ceil", "fabs", "inf", "nan", "pi", "isnan", "isinf", "trunc"}  # of math, as IEEE 754 defines them
-RELATIVE = {8: 1e-9, 4: 1e-4}  # largest relative difference of floats of that many bytes
+RELATIVE = {8: 1e-9, 4: 1e-6}  # largest relative difference of floats of that many bytes
 EPISODE = 30  # steps that episodes of the equality check may have, so that many end
 STEPS = 16  # in a graph whose speed is measured
 PERIOD = 128  # steps that a measurement has at least, where episodes may be longer
-LAYOUT_ENVS = 262_144
-THREADS = (32, 64, 128, 256)
+THREADS, THREADS_ENVS = (32, 64, 128, 256), 262_144
 
 
 @dataclasses.dataclass
 class Args:
-    checks: tuple[Literal["equality", "graph", "learning", "throughput"], ...] = CHECKS
+    checks: tuple[Literal["equality", "graph", "throughput", "threads"], ...] = CHECKS
     ids: tuple[str, ...] = IDS  # of the equality check
-    measured: tuple[str, ...] = MEASURED  # ids whose speed is measured
+    measured: tuple[str, ...] = MEASURED  # ids whose speed is measured; the first two with other numbers of threads, too
+    layouts: tuple[Literal["records", "fields"], ...] = LAYOUTS  # of measured ids; all others have the first
     num_envs: int = 128  # of the equality check
     num_steps: int = 70  # likewise
     batch_sizes: tuple[int, ...] = (4096, 16384, 65536, 262_144, 1_048_576)
-    layout: Literal["records", "fields"] = CudaVectorEnv.layout  # of all checks but those that try both
-    seconds: float = 0.3  # of one measurement, at least
+    seconds: float = 0.2  # of one measurement, at least
     processes: int = os.cpu_count() or 1  # that compile ahead
-    store: bool = False  # put the rows into docs/benchmarks/gpu.json, under the device's name
-    out: Path | None = None  # the same with another JSON file
+    out: Path | None = None  # file for the rows in place of docs/benchmarks/gpu.json
 
     def __post_init__(self):
         for env_id in (*self.ids, *self.measured):
             if env_id not in IDS:
                 raise ValueError(f"ids must be among {', '.join(IDS)}, got {env_id!r}")
+        if not self.layouts:
+            raise ValueError(f"layouts must be one or more of {LAYOUTS}, got none")
+
+    def played(self):
+        """The pairs of id and memory layout that are compiled and compared."""
+        others = [env_id for env_id in self.ids if env_id not in self.measured]
+        return [*itertools.product(self.measured, self.layouts), *((env_id, self.layouts[0]) for env_id in others)]
 
 
 class Report:
-    """Rows of checks. The file, if there is one, is rewritten after each and keeps what it says of other devices."""
+    """Rows of checks. The file, if there is one, is rewritten after each."""
 
     def __init__(self, path, machine):
         self.path, self.machine, self.rows = path, machine, []
-        self.others = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.stored = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        before = self.stored.get(machine["device"], {})
+        self.before = before["rows"] if before.get("machine") == machine else []
 
     def run(self, check, name, function, *args):
         """Add the row that a check's function returns, a dict with `found`; an exception makes it a failure."""
@@ -92,16 +102,22 @@ class Report:
         except Exception as error:
             lines = str(error).splitlines() or [""]
             row = {"ok": False, "found": f"{type(error).__name__}: {lines[0]}"}
-        self.rows.append({"check": check, "name": name, **row, "seconds": round(time.perf_counter() - start, 2)})
+        seconds, now = round(time.perf_counter() - start, 2), datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.rows.append({"check": check, "name": name, **row, "seconds": seconds, "time": now})
+        print(f"{check} {name}: {'' if row['ok'] else 'FAILED, '}{row['found']}", file=sys.stderr, flush=True)
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_name(self.path.name + ".tmp")
-            devices = {**self.others, self.machine["device"]: {"machine": self.machine, "rows": self.rows}}
-            temporary.write_text(json.dumps(devices, indent=1) + "\n")
-            os.replace(temporary, self.path)
+            self.store()
+
+    def store(self):
+        rows = {(row["check"], row["name"]): row for row in (*self.before, *self.rows)}
+        self.stored[self.machine["device"]] = {"machine": self.machine, "rows": list(rows.values())}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_name(self.path.name + ".tmp")
+        unfinished.write_text(json.dumps(self.stored, indent=1) + "\n")
+        os.replace(unfinished, self.path)
 
     def table(self):
-        """One line for each row."""
+        """One line for each row of this run."""
         failed = sum(not row["ok"] for row in self.rows)
         title = f"{self.machine['device']}: {len(self.rows) - failed} of {len(self.rows)} checks passed"
         table = Table("check", "of", "", "found", "s", title=title)
@@ -111,15 +127,18 @@ class Report:
 
 
 def find_machine():
-    """The device and what its results depend on."""
+    """The device and what its results depend on.
+
+    Raises:
+        RuntimeError: there is no GPU.
+    """
     installed = {distribution.name for distribution in importlib.metadata.distributions()}
     versions = {name: importlib.metadata.version(name) for name in PACKAGES if name in installed}
     facts = {"python": platform.python_version(), "versions": versions}
+    device = find_device("cuda")
     if SIMULATED:
         return {"device": "simulator", **facts}
-    if not torch.cuda.is_available():
-        raise RuntimeError(f"torch {torch.__version__} finds no CUDA device")
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(device)
     capability, memory = f"{properties.major}.{properties.minor}", properties.total_memory
     return {"device": properties.name, "capability": capability, "bytes": memory, "cuda": torch.version.cuda, **facts}
 
@@ -130,20 +149,20 @@ def compile_id(env_id, capability, layout):
         for mode in AutoresetMode:
             compile_ahead(gym.make(env_id).unwrapped, mode, capability, layout)
     except Exception as error:
-        return f"{env_id}: {type(error).__name__}: {error}"
+        return f"{env_id}, {layout}: {type(error).__name__}: {error}"
     envs = gym.make_vec(env_id, num_envs=2, autoreset_mode="SameStep")
     envs.reset(seed=0)
     envs.step(envs.action_space.sample())
 
 
-def compile_all(ids, capability, layout, processes):
-    """All ids at once, in processes that don't touch the GPU."""
+def compile_all(pairs, capability, processes):
+    """All pairs of id and layout, in processes that don't touch the GPU."""
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(compile_id, env_id, capability, layout) for env_id in ids]
+        jobs = [pool.submit(compile_id, env_id, capability, layout) for env_id, layout in pairs]
         failures = [failure for job in jobs if (failure := job.result())]
     if failures:
-        raise RuntimeError(f"{len(failures)} of {len(ids)} ids don't compile, {failures[0]}")
-    return {"found": f"kernels of {len(ids)} ids, in {processes} processes"}
+        raise RuntimeError(f"{len(failures)} of {len(pairs)} don't compile, {failures[0]}")
+    return {"found": f"kernels of {len(pairs)} pairs of id and layout, in {processes} processes"}
 
 
 def inexact_functions(env):
@@ -163,30 +182,40 @@ def inexact_functions(env):
     return sorted(found - EXACT)
 
 
-def play_both(env_id, mode, num_envs, num_steps):
-    """Plays the same actions on the CPU and on the GPU and compares everything that is returned, and the state at the end."""
-    options = dict(num_envs=num_envs, autoreset_mode=mode, max_episode_steps=EPISODE)
-    ours, theirs = gym.make_vec(env_id, device="cuda", **options).unwrapped, gym.make_vec(env_id, **options).unwrapped
-    inexact = inexact_functions(theirs.env)
+def play_both(env_id, layout, num_envs, num_steps):
+    """Plays the same actions on the CPU and on the GPU, in every autoreset mode, and compares all that is returned."""
+    inexact, largest, episodes = inexact_functions(gym.make(env_id).unwrapped), 0.0, 0
+    for mode in AutoresetMode:
+        options = dict(num_envs=num_envs, autoreset_mode=mode, max_episode_steps=EPISODE)
+        with mock.patch.object(CudaVectorEnv, "layout", layout):
+            ours = gym.make_vec(env_id, device="cuda", **options).unwrapped
+        found, ended = play_mode(ours, gym.make_vec(env_id, **options).unwrapped, num_steps, inexact)
+        if not ended:
+            raise AssertionError(f"{mode.value}: no episode ended within {num_steps} steps")
+        largest, episodes = max(largest, found), episodes + ended
+    equal = "bit for bit" if largest == 0.0 else f"up to {largest:.1e} ({', '.join(inexact)})"
+    return {"found": f"{equal}, {episodes} episodes in {len(AutoresetMode)} modes", "difference": largest, "episodes": episodes}
+
+
+def play_mode(ours, theirs, num_steps, inexact):
+    """The largest relative difference, also of the states at the end, and the number of episodes that ended."""
+    mode = theirs.autoreset_mode
+    check = lambda a, b, when: compare(a, b, ours.texts, inexact, f"{mode.value}, {when}")
     theirs.action_space.seed(0)
-    largest, episodes = compare(ours.reset(seed=1), theirs.reset(seed=1), ours.texts, inexact, "reset"), 0
+    largest, episodes = check(ours.reset(seed=1), theirs.reset(seed=1), "reset"), 0
     for step in range(num_steps):
         actions = theirs.action_space.sample()
         returned = theirs.step(actions)
-        found = compare(ours.step(torch.as_tensor(actions)), returned, ours.texts, inexact, f"step {step}")
+        found = check(ours.step(torch.as_tensor(actions)), returned, f"step {step}")
         done = returned[2] | returned[3]
         episodes += int(done.sum())
-        if mode == "Disabled" and done.any():
-            again = theirs.reset(options={"reset_mask": done})
+        if mode is AutoresetMode.DISABLED and done.any():
             mask = torch.as_tensor(done, device=ours.device)
-            found = max(found, compare(ours.reset(options={"reset_mask": mask}), again, ours.texts, inexact, f"reset {step}"))
+            again = theirs.reset(options={"reset_mask": done})
+            found = max(found, check(ours.reset(options={"reset_mask": mask}), again, f"reset after step {step}"))
         largest = max(largest, found)
     states = [{name: state[name] for name in state.dtype.names} for state in (ours.get_state(), theirs.get_state())]
-    largest = max(largest, compare(*states, {}, inexact, "state"))
-    if not episodes:
-        raise AssertionError(f"no episode ended within {num_steps} steps")
-    equal = "bit for bit" if largest == 0.0 else f"up to {largest:.1e} ({', '.join(inexact)})"
-    return {"found": f"{equal}, {episodes} episodes", "difference": largest, "episodes": episodes}
+    return max(largest, check(*states, "state")), episodes
 
 
 def compare(ours, theirs, texts, inexact, path):
@@ -225,37 +254,34 @@ def compare(ours, theirs, texts, inexact, path):
     return largest
 
 
-def features(obs, space, device="cuda"):
-    """Numbers of an observation as float32 (num_envs, dim), bytes divided by 10; instructions are left out."""
-    parts = obs if isinstance(obs, dict) else {"": obs}
-    seen = [key for key in sorted(parts) if not (key and isinstance(space[key], gym.spaces.Text))]
-    columns = [torch.as_tensor(parts[key], device=device).reshape(len(parts[key]), -1) for key in seen]
-    return torch.cat([column.float() / (10.0 if column.dtype is torch.uint8 else 1.0) for column in columns], 1)
+def make_on_gpu(env_id, num_envs, mode=AutoresetMode.SAME_STEP, layout=CudaVectorEnv.layout, threads=CudaVectorEnv.threads):
+    """A batch that has been reset."""
+    with mock.patch.multiple(CudaVectorEnv, layout=layout, threads=threads):
+        envs = gym.make_vec(env_id, num_envs=num_envs, device="cuda", autoreset_mode=mode, copy=False).unwrapped
+        envs.reset(seed=0)
+    return envs
 
 
-def make_on_gpu(env_id, num_envs, **options):
-    envs = gym.make_vec(env_id, num_envs=num_envs, device="cuda", autoreset_mode="SameStep", copy=False, **options)
-    envs.reset(seed=0)
-    return envs.unwrapped
-
-
-def replay_policy(env_id, num_envs=4096, num_steps=100):
-    """A linear policy and a step as a CUDA graph, against the same calls without one."""
-    captured, plain = make_on_gpu(env_id, num_envs), make_on_gpu(env_id, num_envs)
-    space = captured.single_observation_space
-    obs, other = captured.set_state(captured.get_state()), plain.set_state(plain.get_state())
+def replay_policy(mode, num_envs=4096, num_steps=300):
+    """A linear policy, a step and, in DISABLED mode, a masked reset as a CUDA graph, against the same calls without one."""
+    captured, plain = (make_on_gpu(ROOMS, num_envs, mode) for _ in range(2))
     torch.manual_seed(0)
-    weights = torch.randn(features(obs, space).shape[1], int(captured.single_action_space.n), device="cuda")
+    size, num_actions = math.prod(plain.single_observation_space["image"].shape), int(plain.single_action_space.n)
+    weights = torch.randint(-9, 10, (size, num_actions), device=plain.device)
+    weights = weights.float()  # integers, since their sums don't depend on the order of summation
 
-    def act(envs, obs):
-        return envs.step((features(obs, space) @ weights).argmax(1) + int(envs.single_action_space.start))
+    def act(envs, image):
+        _, _, terminated, truncated, _ = envs.step((image.flatten(1).float() @ weights).argmax(1))
+        if mode is AutoresetMode.DISABLED:
+            envs.reset(options={"reset_mask": terminated | truncated})
 
-    graph = capture(lambda: act(captured, obs))
-    captured.set_state(plain.get_state())  # warming up has moved it
-    with torch.no_grad():
-        for _ in range(num_steps):
-            graph.replay()
-            act(plain, other)
+    start = plain.get_state()
+    image, other = (envs.set_state(start)["image"] for envs in (captured, plain))  # the engines' own: steps overwrite them
+    graph = capture(lambda: act(captured, image))
+    captured.set_state(start)  # warming up has moved it
+    for _ in range(num_steps):
+        graph.replay()
+        act(plain, other)
     a, b = captured.get_state(), plain.get_state()
     for name in a.dtype.names:
         if a[name].tobytes() != b[name].tobytes():
@@ -267,65 +293,21 @@ def capture(function, warm_up=3):
     """A CUDA graph of the function's work."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.no_grad():
+    with torch.cuda.stream(stream):
         for _ in range(warm_up):
             function()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.no_grad(), torch.cuda.graph(graph):
+    with torch.cuda.graph(graph):
         function()
     return graph
-
-
-def learn(make_envs, device, num_iterations=150, num_steps=16):
-    """Advantage actor-critic with n-step returns (Mnih et al., 2016, arXiv:1602.01783).
-
-    Returns the mean reward of a step in the first and in the last tenth of the iterations.
-    """
-    torch.manual_seed(0)
-    envs = make_envs()
-    space, num_actions = envs.single_observation_space, int(envs.single_action_space.n)
-    obs = features(envs.reset(seed=0)[0], space, device)
-    net = nn.Sequential(nn.Linear(obs.shape[1], 64), nn.Tanh(), nn.Linear(64, num_actions + 1)).to(device)
-    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-    history = []
-    for _ in range(num_iterations):
-        losses, rewards, steps = 0.0, [], []
-        for _ in range(num_steps):
-            out = net(obs)
-            policy = torch.distributions.Categorical(logits=out[:, 1:])
-            action = policy.sample()
-            next_obs, *flow, _ = envs.step(action if device == "cuda" else action.numpy())
-            reward, terminated, truncated = (torch.as_tensor(x, device=device).float() for x in flow)
-            steps.append((out[:, 0], policy.log_prob(action), policy.entropy(), reward, torch.maximum(terminated, truncated)))
-            rewards.append(reward.mean())
-            obs = features(next_obs, space, device)
-        value = net(obs)[:, 0].detach()
-        for baseline, logprob, entropy, reward, done in reversed(steps):
-            value = reward + 0.97 * (1.0 - done) * value
-            advantage = value - baseline
-            losses = losses + (0.5 * advantage**2 - logprob * advantage.detach() - 0.01 * entropy).mean()
-        optimizer.zero_grad()
-        (losses / num_steps).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 0.5)
-        optimizer.step()
-        history.append(torch.stack(rewards).mean())
-    history, tenth = torch.stack(history).tolist(), num_iterations // 10
-    return float(np.mean(history[:tenth])), float(np.mean(history[-tenth:]))
-
-
-def learn_on_gpu():
-    first, last = learn(lambda: make_on_gpu(EMPTY, 2048), "cuda")
-    if not last > 3 * first:
-        raise AssertionError(f"mean reward of a step went from {first:.4f} to {last:.4f}, expected three times as much")
-    return {"found": f"mean reward of a step from {first:.4f} to {last:.4f}"}
 
 
 def random_actions(envs, num_steps):
     """Elements of the action space on the GPU, (num_steps, num_envs, ...)."""
     actions, shape = envs.env.actions, (num_steps, envs.num_envs, *envs.env.actions.shape)
-    low, high = (torch.as_tensor(a, device="cuda").reshape(actions.shape) for a in (actions.low, actions.high))
-    uniform = torch.rand(shape, device="cuda", dtype=torch.float64)
+    low, high = (torch.as_tensor(a, device=envs.device).reshape(actions.shape) for a in (actions.low, actions.high))
+    uniform = torch.rand(shape, device=envs.device, dtype=torch.float64)
     if actions.dtype.kind == "f":
         return (low + uniform * (high - low)).to(torch.as_tensor(actions.low).dtype)
     return low + (uniform * (high - low + 1)).long()
@@ -347,80 +329,64 @@ def steps_per_second(play, num_steps, num_envs, period, seconds):
         rounds *= max(2, int(seconds / max(elapsed, 1e-6)) + 1)
 
 
-def measure(env_id, num_envs, args, threads=None, layout=None):
+def measure(env_id, num_envs, seconds, layout, threads=CudaVectorEnv.threads):
     """Steps/s of single calls and of a graph of STEPS calls, and what the step kernel needs."""
-    chosen = {key: value for key, value in (("threads", threads), ("layout", layout)) if value is not None}
-    with contextlib.ExitStack() as stack:
-        for key, value in chosen.items():
-            stack.enter_context(changed(CudaVectorEnv, key, value))
-        envs = make_on_gpu(env_id, num_envs)
+    envs = make_on_gpu(env_id, num_envs, layout=layout, threads=threads)
     actions = random_actions(envs, STEPS)
     play = lambda: [envs.step(a) for a in actions]
-    period = min(envs.env.time_limit or STEPS, PERIOD)
     graph = capture(play, warm_up=1)
-    speeds = {
-        "calls_per_second": steps_per_second(play, STEPS, num_envs, period, args.seconds),
-        "graph_per_second": steps_per_second(graph.replay, STEPS, num_envs, period, args.seconds),
+    period = min(envs.env.time_limit or STEPS, PERIOD)
+    by_calls, in_graph = (steps_per_second(f, STEPS, num_envs, period, seconds) for f in (play, graph.replay))
+    attributes, state_bytes = envs.kernel("step_lanes").attributes, envs.env.state_dtype.itemsize
+    registers, local_bytes = attributes.num_regs, attributes.local_size_bytes
+    envs.check()
+    return {
+        "found": f"{in_graph / 1e6:,.1f} M/s in a graph, {by_calls / 1e6:,.1f} M/s by single calls; "
+        f"{registers} registers, {local_bytes} B local, state {state_bytes} B",
+        "id": env_id,
+        "num_envs": num_envs,
+        "layout": layout,
+        "threads": threads,
+        "graph_per_second": in_graph,
+        "calls_per_second": by_calls,
+        "registers": registers,
+        "local_bytes": local_bytes,
+        "state_bytes": state_bytes,
     }
-    attributes = envs.kernel("step_lanes").attributes
-    env = envs.env
-    needs = {
-        "registers": attributes.num_regs,
-        "local_bytes": attributes.local_size_bytes,
-        "state_bytes": env.state_dtype.itemsize,
-        "obs_bytes": int(np.dtype((env.observations.dtype, env.observations.shape)).itemsize),
-    }
-    envs.close()
-    found = (
-        f"{speeds['graph_per_second'] / 1e6:,.0f} M/s in a graph, {speeds['calls_per_second'] / 1e6:,.0f} M/s by single calls"
-    )
-    sizes = f"{needs['registers']} registers, {needs['local_bytes']} B local, state {needs['state_bytes']} B"
-    return {"found": f"{found}; {sizes}", "num_envs": num_envs, **chosen, **speeds, **needs}
-
-
-@contextlib.contextmanager
-def changed(owner, name, value):
-    """An attribute with another value for a while."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def make_checks(args, report):
-    checks = {"equality"} & set(args.checks) if SIMULATED else set(args.checks)
+    """In the simulator, which has neither graphs nor a speed, equality alone."""
+    pairs = args.played()
     if not SIMULATED:
-        ids = tuple(dict.fromkeys((*args.ids, *args.measured, ROOMS, EMPTY)))
-        capability = torch.cuda.get_device_capability()
-        report.run("compile", "all", compile_all, ids, capability, args.layout, args.processes)
-    if "equality" in checks:
-        for env_id in args.ids:
-            for mode in (mode.value for mode in AutoresetMode):
-                report.run("equality", f"{env_id} {mode}", play_both, env_id, mode, args.num_envs, args.num_steps)
-    if "graph" in checks:
-        report.run("graph", ROOMS, replay_policy, ROOMS)
-    if "learning" in checks:
-        report.run("learning", EMPTY, learn_on_gpu)
-    if "throughput" in checks:
-        for env_id in args.measured:
-            for num_envs in args.batch_sizes:
-                report.run("throughput", f"{env_id} {num_envs:,}", measure, env_id, num_envs, args)
-        for env_id, layout, threads in itertools.product(args.measured[:2], LAYOUTS, THREADS):
-            name = f"{env_id} {LAYOUT_ENVS:,}, {layout}, blocks of {threads}"
-            report.run("layout", name, measure, env_id, LAYOUT_ENVS, args, threads, layout)
+        report.run("compile", "all", compile_all, pairs, torch.cuda.get_device_capability(), args.processes)
+    if "equality" in args.checks:
+        for env_id, layout in pairs:
+            if env_id in args.ids:
+                report.run("equality", f"{env_id}, {layout}", play_both, env_id, layout, args.num_envs, args.num_steps)
+    if "graph" in args.checks and not SIMULATED:
+        for mode in AutoresetMode:
+            report.run("graph", f"{ROOMS}, {mode.value}", replay_policy, mode)
+    if "throughput" in args.checks and not SIMULATED:
+        for env_id, num_envs, layout in itertools.product(args.measured, args.batch_sizes, args.layouts):
+            name = f"{env_id}, {num_envs:,}, {layout}"
+            report.run("throughput", name, measure, env_id, num_envs, args.seconds, layout)
+    if "threads" in args.checks and not SIMULATED:
+        for env_id, layout, threads in itertools.product(args.measured[:2], args.layouts, THREADS):
+            name = f"{env_id}, {THREADS_ENVS:,}, {layout}, blocks of {threads}"
+            report.run("threads", name, measure, env_id, THREADS_ENVS, args.seconds, layout, threads)
 
 
 def run(args):
-    """Makes the checks that the arguments ask for, prints the table and returns the `Report`."""
-    report = Report(args.out or (STORED if args.store else None), find_machine())
-    with changed(CudaVectorEnv, "layout", args.layout):
+    """Makes the checks that the arguments ask for, prints their table, also when interrupted, and returns the `Report`."""
+    report = Report(args.out or (None if SIMULATED else STORED), find_machine())
+    try:
         make_checks(args, report)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 180
-    console.print(report.table())
+    finally:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 180
+        console.print(report.table())
     return report
 
 
@@ -430,6 +396,8 @@ def main():
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(0 if all(row["ok"] for row in report.rows) else 1)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,11 +22,12 @@ OUTPUTS = ("obs", "info", "reward", "terminated", "truncated", "present")
 class CudaVectorEnv(KernelVectorEnv):
     """A batch of one environment on a GPU, a thread for each lane; what it takes and returns are tensors of that GPU.
 
-    Everything is as in `KernelVectorEnv` but for this. All work goes to torch's current stream and `step` never waits for it,
-    so that a CUDA graph can hold steps and a policy together. Instructions (Text) are observed as indices into `texts[key]`,
-    int64 (num_envs,). A step that doesn't wait can't raise what the device finds, an action outside the space or, in DISABLED
-    mode, a lane that is done: such a lane stays as it is, its reward is NaN, its observation means nothing, and the error is
-    raised by `check`, which `get_state`, `set_state`, `close` and a reset of all lanes call.
+    Everything is as in `KernelVectorEnv` but for this. All work goes to torch's current stream and `step` doesn't wait for it,
+    so that a CUDA graph can hold steps and a policy together; callers of several streams order them, as for torch's own work.
+    Instructions (Text) are observed as indices into `texts[key]`, a Discrete space. A step that doesn't wait can't raise what
+    the device finds, an action outside the space or, in DISABLED mode, a lane that is done: such a lane stays as it is, its
+    reward is NaN, its observation and infos mean nothing, and the error is raised by `check`, which `get_state`, `set_state`,
+    `close` and a reset of all lanes call. The other lanes have moved by then.
 
     Args:
         env: the environment that defines kernels, sizes and spaces; it is never stepped.
@@ -36,7 +38,7 @@ class CudaVectorEnv(KernelVectorEnv):
         check: whether every step calls `check`, and so waits for the device.
 
     Raises:
-        RuntimeError: torch finds no such GPU.
+        RuntimeError: torch is built without CUDA, or finds no such GPU.
         ValueError: an argument is out of range.
     """
 
@@ -65,7 +67,8 @@ class CudaVectorEnv(KernelVectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """Start episodes in all lanes, or in those of `options["reset_mask"]`, bool (num_envs,), a tensor or an array.
 
-        With a tensor and without a seed it doesn't wait for the device, and a CUDA graph can hold it.
+        With a tensor on the device and without a seed it doesn't wait, so that a CUDA graph can hold it; the tensor may be
+        False everywhere.
 
         Args:
             seed: None, an int (lane i gets seed + i) or a sequence of num_envs ints and Nones.
@@ -119,7 +122,7 @@ class CudaVectorEnv(KernelVectorEnv):
         raise gym.error.InvalidAction(f"lane {bad[0]}: action must be an element of {self.single_action_space}, got {action!r}")
 
     def kernel(self, name: str) -> Any:
-        """ "reset_lanes", "step_lanes" or "reset_done_lanes" as `cuda.core.Kernel`, whose attributes say what it needs."""
+        """The kernel "reset_lanes", "step_lanes" or "reset_done_lanes": a `cuda.core.Kernel` with its needs as attributes."""
         return self._memory.kernels().linked(name)
 
     def get_state(self, lanes: ArrayLike | None = None) -> NDArray:
@@ -142,12 +145,16 @@ class CudaVectorEnv(KernelVectorEnv):
     def __del__(self):
         """Nothing is left to close, torch takes the memory back; Gymnasium's own would raise what `check` finds."""
 
+    def _observed(self, space):
+        texts = {key: spaces.Discrete(len(strings)) for key, strings in self.texts.items()}
+        return spaces.Dict({**space.spaces, **texts}) if texts else space
+
     def _allocate(self):
         self._memory = Memory(self.env, self.num_envs, self.autoreset_mode, self.device, self.layout)
         self._present = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)  # never handed out
 
     def _load(self):
-        """Make all kernels ready, since a CUDA graph that captures the first step can load nothing."""
+        """Make all kernels ready at the first reset, so that no step of a training loop compiles."""
         kernels = self._memory.kernels()
         self._reset, self._step = (kernels.launcher(name, self.threads) for name in ("reset_lanes", "step_lanes"))
         if self._memory.same_step:
@@ -179,7 +186,7 @@ class CudaVectorEnv(KernelVectorEnv):
                 f"actions must be {expected} of shape {shape}, elements of {self.single_action_space}, "
                 f"got {kind} of shape {tuple(actions.shape)}"
             )
-        return actions
+        return actions.detach()  # what is written into the engine's memory must not become a part of a graph of gradients
 
     def _mask(self, options):
         mask = None if options is None else options.get("reset_mask")
@@ -195,10 +202,9 @@ class CudaVectorEnv(KernelVectorEnv):
         return mask.to(self.device, copy=True)
 
     def _set_words(self, words, mask, given):
-        if given.any():
-            held = self._memory.state.tensor("rng").view(torch.int64)
-            words, given = (torch.tensor(array, device=self.device) for array in (words.view(np.int64), given))
-            held.copy_(torch.where(mask & given, words, held))
+        held = self._memory.state.tensor("rng").view(torch.int64)  # torch does little with uint64
+        words, given = (torch.tensor(array, device=self.device) for array in (words.view(np.int64), given))
+        held.copy_(torch.where(mask & given, words, held))
 
     def _read(self, lanes):
         return self._memory.state.read(lanes)
@@ -266,7 +272,8 @@ class Outputs:
             size = lane_bytes(*kind[:2]) * num_envs
             self.places[name] = slice(end, end + size)
             end += -(-size // ALIGNMENT) * ALIGNMENT
-        self.raw = torch.ones(end, dtype=torch.uint8, device=device) if raw is None else raw  # so all metrics are present
+        # Ones, so that `present` is True in all lanes; kernels write the rest
+        self.raw = torch.ones(end, dtype=torch.uint8, device=device) if raw is None else raw
 
     def __getitem__(self, name):
         return Buffer(self.raw[self.places[name]], self.num_envs, *self.kinds[name])
@@ -310,7 +317,12 @@ def with_masks(info, present):
 
 
 def find_device(device: str | torch.device) -> torch.device:
-    """The GPU of that name; in the simulator the CPU, where torch's tensors then live."""
+    """The GPU of that name; in the simulator the CPU, where torch's tensors then live.
+
+    Raises:
+        ValueError: the name is no GPU's.
+        RuntimeError: torch is built without CUDA, or finds no such GPU.
+    """
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError):
@@ -319,9 +331,12 @@ def find_device(device: str | torch.device) -> torch.device:
         raise ValueError(f"device must be 'cpu', 'cuda', 'cuda:1' ... or a torch.device of these kinds, got {device!r}")
     if SIMULATED:
         return torch.device("cpu")
+    if not torch.backends.cuda.is_built():
+        raise RuntimeError(f"device {str(device)!r} needs a build of torch with CUDA, this is torch {torch.__version__}")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (found.index or 0) >= count:
-        raise RuntimeError(f"device {str(device)!r} isn't there: torch {torch.__version__} finds {count} CUDA devices")
+        why = "look with nvidia-smi for a GPU and its driver" if count == 0 else "numbers begin at 0"
+        raise RuntimeError(f"device {str(device)!r} isn't there: torch {torch.__version__} finds {count} CUDA devices ({why})")
     return torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
 
 

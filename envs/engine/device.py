@@ -246,7 +246,8 @@ class DeviceKernels:
         """Machine code for GPUs of a compute capability such as (9, 0), from the cache if it is there, and its digest."""
         types_ = tuple(buffer.type for buffer in self.arguments[name])
         packages = version("numba-cuda"), version("cuda-core")
-        digest = source_digest(self.functions[name], extra=(self.loops.digest, str(types_), capability, packages))
+        how = [Path(__file__).with_name(file).read_bytes() for file in ("device.py", "columns.py")]
+        digest = source_digest(self.functions[name], extra=(self.loops.digest, str(types_), capability, packages, how))
         place = self.loops.cache_path()
         if place is None:
             return link(self.ptx(name, capability), capability), digest

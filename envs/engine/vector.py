@@ -58,11 +58,10 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         self.env, self.num_envs, self.num_threads, self.copy = env, num_envs, num_threads, copy
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
-        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
-        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.single_observation_space, self.single_action_space = self._observed(env.observation_space), env.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
         self._started = False
-        self._present = read_only(np.ones(num_envs, bool))
         self._reset: Callable | None = None  # the compiled loops, bound at their first use
         self._step: Callable | None = None
         self._reset_done: Callable | None = None
@@ -79,7 +78,8 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         mask = self._mask(options)
         super().reset(seed=check_seed(seed) if seed is None or is_integer(seed) else None)
         seeds, given = self._seeds(seed)
-        self._set_words(initial_words(seeds), mask, given)
+        if given.any():
+            self._set_words(initial_words(seeds), mask, given)
         self._started = True
         return self._refresh(mask)
 
@@ -153,12 +153,16 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         envs.set_state(records)
         return envs
 
+    def _observed(self, space):
+        return space
+
     def _allocate(self):
         self._state = np.zeros(self.num_envs, self.env.state_dtype)
+        self._present = read_only(np.ones(self.num_envs, bool))
         self._buffers = None if self.copy else self._new_buffers()
 
     def _read(self, index):
-        return self._state[index].copy()
+        return self._state[index].copy() if isinstance(index, slice) else self._state[index]  # an array of lanes copies
 
     def _write(self, index, records):
         self._state[index] = records
@@ -241,7 +245,10 @@ class KernelVectorEnv(gym.vector.VectorEnv):
 
 
 def vectorize(cls: type[KernelEnv]) -> Callable[..., KernelVectorEnv]:
-    """The batched form of a `KernelEnv` class: a function of num_envs, the options of `KernelVectorEnv` and the class's own."""
+    """The batched form of a `KernelEnv` class: a function of num_envs, the options of `KernelVectorEnv` and the class's own.
+
+    With `device="cuda"` it returns a `CudaVectorEnv`, and takes its option `check`.
+    """
 
     def make(
         num_envs=1,

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -29,14 +30,14 @@ def test_kernels_compile_for_gpus(name):
     env = gym.make(f"{NAMESPACE}/{name}").unwrapped
     made = kernels(env)
     for capability, target in (((8, 0), "sm_80"), ((9, 0), "sm_90")):
-        for kernel in ("step_lanes", "reset_lanes"):  # in NEXT_STEP mode the step resets, too
-            ptx = made.ptx(kernel, capability)
-            assert f".target {target}" in ptx
-            assert f".entry {kernel}(" in ptx
-            assert "malloc" not in ptx
-            if not inexact_functions(env):  # those are made of fused operations
-                assert "fma.rn" not in ptx
-            assert len(device.link(ptx, capability)) > 1000
+        ptx = made.ptx("step_lanes", capability)  # in NEXT_STEP mode it resets and observes, too
+        assert f".target {target}" in ptx
+        assert ".entry step_lanes(" in ptx
+        assert "malloc" not in ptx
+        assert not re.search(r"\b(add|sub|mul)\.f", ptx)  # without .rn NVIDIA's linker would fuse them
+        if not inexact_functions(env):  # those are made of fused operations
+            assert "fma.rn" not in ptx
+        assert len(device.link(ptx, capability)) > 1000
 
 
 @pytest.mark.parametrize("layout", device.LAYOUTS)
@@ -52,7 +53,7 @@ def test_every_mode_and_layout_compiles(toy, mode, layout):
 def test_products_and_sums_are_rounded_one_by_one(toy):
     """With slip the chain computes low + (high - low) * u, which NVIDIA's compiler fuses unless told not to."""
     ptx = kernels(toy.Chain()).ptx("step_lanes", (9, 0))
-    assert "mul.rn.f64" in ptx or "add.rn.f64" in ptx
+    assert "mul.rn.f64" in ptx and "add.rn.f64" in ptx
     assert "fma" not in ptx
 
 
@@ -83,9 +84,19 @@ def test_unknown_devices_are_named(toy, wanted):
         toy.ChainVector(2, device=wanted)
 
 
-def test_a_device_that_is_not_there_is_named(toy):
-    with pytest.raises(RuntimeError, match=r"device 'cuda:64' isn't there: torch .* finds [0-9]+ CUDA devices"):
-        toy.ChainVector(2, device="cuda:64")
+def test_a_build_of_torch_without_cuda_is_named(toy, monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    with pytest.raises(RuntimeError, match=r"device 'cuda' needs a build of torch with CUDA, this is torch [0-9]"):
+        toy.ChainVector(2, device="cuda")
+
+
+@pytest.mark.parametrize(("count", "why"), [(0, "look with nvidia-smi for a GPU and its driver"), (2, "numbers begin at 0")])
+def test_a_device_that_is_not_there_is_named(toy, monkeypatch, count, why):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    with pytest.raises(RuntimeError, match=rf"device 'cuda:2' isn't there: torch .* finds {count} CUDA devices \({why}\)"):
+        toy.ChainVector(2, device="cuda:2")
 
 
 def test_threads_are_for_the_cpu(toy):

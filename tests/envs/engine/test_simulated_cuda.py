@@ -2,12 +2,15 @@
 
 import copy
 import pickle
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numba
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
 from explore_gym.envs import testing
 
@@ -16,16 +19,53 @@ if not numba.config.ENABLE_CUDASIM:
 
 import torch
 
+from explore_gym.envs.engine import KernelEnv, kernel, state_dtype
 from explore_gym.envs.engine.cuda import CudaVectorEnv
 from explore_gym.envs.engine.device import LAYOUTS
+from explore_gym.scripts import gpu_check
 
 N = 5
 # Refused actions are found by lanes that others don't wait for, so that these have moved: see the tests below
 CHECKS = [name for name in testing.CHECKS if name != "bad_input"]
 
 
+@kernel
+def reset(params, state):
+    state.x = 0.0
+
+
+@kernel
+def step(params, state, action):
+    state.x += action[0] - action[1]
+    return state.x, False
+
+
+@kernel
+def observe(params, state, obs):
+    obs[0], obs[1] = state.x, -state.x
+
+
+class Drift(KernelEnv):
+    """Actions and observations are a Box each, and there are no metrics."""
+
+    dynamics = (reset, step, observe)
+
+    def __init__(self):
+        super().__init__(
+            state=state_dtype(x=np.float64),
+            params={},
+            observation_space=spaces.Box(-np.inf, np.inf, (2,), np.float64),
+            action_space=spaces.Box(-1.0, 1.0, (2,), np.float32),
+        )
+
+
 class OnHost(gym.vector.VectorWrapper):
     """The environment with arrays and strings in place of tensors."""
+
+    def __init__(self, envs):
+        super().__init__(envs)
+        self.single_observation_space = envs.env.observation_space
+        self.observation_space = batch_space(envs.env.observation_space, envs.num_envs)
 
     def reset(self, **kwargs):
         return self.on_host(self.env.reset(**kwargs))
@@ -60,6 +100,7 @@ class OnHost(gym.vector.VectorWrapper):
 def layout(request, monkeypatch):
     monkeypatch.setattr(CudaVectorEnv, "layout", request.param)
     monkeypatch.setattr(CudaVectorEnv, "threads", 2)  # so that 5 lanes are 3 blocks, the last not full
+    return request.param
 
 
 def chain(toy, num_envs=N, **kwargs):
@@ -107,6 +148,8 @@ def test_returns_are_tensors_and_instructions_indices(toy):
     assert info["final_obs"]["cell"].tolist() == [1, 2, 3, 1, 3]
     assert info["final_info"]["coverage"].dtype is torch.float64
     assert (obs["onehot"].dtype, obs["onehot"].shape) == (torch.float32, (N, 4))
+    assert envs.single_observation_space["hint"] == spaces.Discrete(2)
+    assert envs.observation_space["hint"].shape == obs["hint"].shape
     assert [envs.texts["hint"][i] for i in obs["hint"].tolist()] == ["go right" if c < 2 else "go left" for c in obs["cell"]]
 
 
@@ -166,6 +209,21 @@ def test_an_action_outside_the_space_moves_no_lane_of_its_own_and_is_raised_late
         envs.check()  # raised once
         envs.step(torch.tensor([1, 1, 2, 1, -7]))
     with pytest.raises(gym.error.InvalidAction, match="lane 2"):
+        envs.check()
+
+
+def test_actions_of_a_box_bring_no_gradients_along():
+    envs = CudaVectorEnv(Drift(), N)
+    envs.reset(seed=0)
+    actions = torch.full((N, 2), 0.5, requires_grad=True) * torch.tensor([1.0, -0.5])
+    obs, reward, *_, info = envs.step(actions)
+    assert reward.tolist() == [0.75] * N and obs.tolist() == [[0.75, -0.75]] * N and info == {}
+    assert not obs.requires_grad and not reward.requires_grad
+    actions = torch.tensor([[1.0, -1.0], [0.0, 1.5], [np.nan, 0.0], [-1.0, 1.0], [0.0, 0.0]])
+    obs, reward = envs.step(actions)[:2]
+    assert reward.isnan().tolist() == [False, True, True, False, False]
+    assert obs[[0, 3, 4], 0].tolist() == [2.75, -1.25, 0.75]
+    with pytest.raises(gym.error.InvalidAction, match=r"lane 1: action must be an element of Box.*1\.5"):
         envs.check()
 
 
@@ -240,3 +298,30 @@ def test_make_vec_and_its_spec(toy):
     envs = gym.make_vec("Toy/Chain-v0", num_envs=3, device="cuda", autoreset_mode="SameStep", length=3)
     again = gym.make_vec(gym.envs.registration.EnvSpec.from_json(envs.spec.to_json()))
     assert isinstance(again, CudaVectorEnv) and again.autoreset_mode is AutoresetMode.SAME_STEP
+
+
+class Graph:
+    """Stands for a CUDA graph: calls the function again, or something else."""
+
+    def __init__(self, function):
+        self.replay = function
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_check_of_graphs(monkeypatch, mode):
+    monkeypatch.setattr(gpu_check, "capture", Graph)
+    assert "reach the same 2 states" in gpu_check.replay_policy(mode, num_envs=2, num_steps=3)["found"]
+    monkeypatch.setattr(gpu_check, "capture", lambda function: Graph(lambda: None))
+    with pytest.raises(AssertionError, match=r"states differ in .* after 3 replays"):
+        gpu_check.replay_policy(mode, num_envs=2, num_steps=3)
+
+
+def test_what_is_measured(monkeypatch, layout):
+    needs = SimpleNamespace(attributes=SimpleNamespace(num_regs=40, local_size_bytes=8))
+    monkeypatch.setattr(gpu_check, "capture", lambda function, warm_up: Graph(function))
+    monkeypatch.setattr(gpu_check, "steps_per_second", lambda play, *args: play() and 2.5e6)
+    monkeypatch.setattr(CudaVectorEnv, "kernel", lambda self, name: needs)
+    row = gpu_check.measure("Explore/RiverSwim-v0", 3, 0.1, layout, threads=2)
+    assert (row["id"], row["num_envs"], row["layout"], row["threads"]) == ("Explore/RiverSwim-v0", 3, layout, 2)
+    assert (row["graph_per_second"], row["registers"], row["local_bytes"]) == (2.5e6, 40, 8)
+    assert row["found"].startswith("2.5 M/s in a graph, 2.5 M/s by single calls; 40 registers, 8 B local, state")
