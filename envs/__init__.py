@@ -217,6 +217,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ReasoningGym-Text-v0": ("ReasoningGym-v0", {"level": "strings"}),
 }
 NAMESPACE = "Explore"
+KERNEL_NAMES = [name for name, (path, _) in ENVIRONMENTS.items() if not path.startswith("text.")]  # of compiled dynamics
 
 _variants = {name: (ENVIRONMENTS[base][0], {**ENVIRONMENTS[base][1], **kwargs}) for name, (base, kwargs) in VARIANTS.items()}
 for _name, (_path, _kwargs) in {**ENVIRONMENTS, **_variants}.items():

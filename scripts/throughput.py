@@ -44,12 +44,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS
+from explore_gym.envs import ENVIRONMENTS, KERNEL_NAMES, NAMESPACE, VARIANTS
 from explore_gym.envs.xland.drawing import COLOR_NAMES, TILE_NAMES
 from explore_gym.envs.xland.logic import HOLD, is_agent
 
 STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "throughput.json"
-IDS = tuple(f"{NAMESPACE}/{name}" for name in ENVIRONMENTS if name != "ReasoningGym-v0")  # which plays what others wrote
+IDS = tuple(f"{NAMESPACE}/{name}" for name in KERNEL_NAMES)
 PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "minigrid", "envpool", "stable_baselines3", "torch")
 PACKAGES += ("gymnasium-robotics", "mujoco", "highway-env")
 MIN_CHUNK = 0.01  # s

@@ -160,6 +160,22 @@ class Loops:
         # The entry point skips the dispatcher's look-up of types, half the cost of a call: callers keep the types fixed.
         return COMPILED[key].entry_point
 
+    def functions(self, compiled):
+        """The loops by name, as kernels for GPU kernels to call, or as functions in plain Python."""
+        done = {}
+        plain = lambda f: rebuild(f, lambda original, copy: copy, done)
+        scope = self._fresh_kernels() if compiled else {key: plain(f) for key, f in self.kernels.items()}
+        loops = {t: self._bind(t, {**scope, "prange": range}) for t in ("reset_batch", "reset_done", "step_batch")}
+        return {t: kernel(f) for t, f in loops.items()} if compiled else loops
+
+    def cache_path(self):
+        """The file that numba keeps this environment's cache beside, and the cache's folder; None where nothing can be kept."""
+        file = pathlib.Path(inspect.getfile(self.kernels["step"].py_func))
+        if not file.exists():
+            return None
+        function = self._bind("step_one", {"__name__": self.module}, co_filename=str(file))
+        return file, pathlib.Path(njit(cache=True)(function).stats.cache_path)
+
     def _plain(self, template):
         function = self._bind(template, self.kernels)
 
@@ -242,7 +258,8 @@ class Records:
         self.array, self.shape = array, array.shape
 
     def __getitem__(self, index):
-        return Record(self.array[index])
+        part = self.array[index]
+        return Records(part) if isinstance(index, slice) else Record(part)
 
 
 def load_or_compile(dispatcher, signature):

@@ -1,5 +1,6 @@
 """`KernelVectorEnv`: the same kernels over an array of records, as a Gymnasium vector environment."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,16 +58,14 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         self.env, self.num_envs, self.num_threads, self.copy = env, num_envs, num_threads, copy
         self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = env.render_mode
-        self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
-        self.observation_space = batch_space(env.observation_space, num_envs)
+        self.single_observation_space, self.single_action_space = self._observed(env.observation_space), env.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(env.action_space, num_envs)
-        self._state = np.zeros(num_envs, env.state_dtype)
         self._started = False
-        self._present = read_only(np.ones(num_envs, bool))
-        self._buffers = None if copy else self._new_buffers()
         self._reset: Callable | None = None  # the compiled loops, bound at their first use
         self._step: Callable | None = None
         self._reset_done: Callable | None = None
+        self._allocate()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -79,7 +78,8 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         mask = self._mask(options)
         super().reset(seed=check_seed(seed) if seed is None or is_integer(seed) else None)
         seeds, given = self._seeds(seed)
-        self._state["rng"][mask & given] = initial_words(seeds)[mask & given]
+        if given.any():
+            self._set_words(initial_words(seeds), mask, given)
         self._started = True
         return self._refresh(mask)
 
@@ -122,12 +122,12 @@ class KernelVectorEnv(gym.vector.VectorEnv):
 
     def render(self) -> tuple[Any, ...]:
         """One frame for each lane."""
-        return tuple(self.env.render_state(state) for state in self._state)
+        return tuple(self.env.render_state(state) for state in self._read(slice(None)))
 
     def get_state(self, lanes: ArrayLike | None = None) -> NDArray:
         """A copy of the state records of all lanes or of the given ones, structured array (k,)."""
         self._check_started("get_state")
-        return self._state.copy() if lanes is None else self._state[self._lanes(lanes)]
+        return self._read(slice(None) if lanes is None else self._lanes(lanes))
 
     def set_state(self, state: NDArray | None = None, lanes: ArrayLike | None = None, **fields: Any) -> Any:
         """Restore records from `get_state`, or set fields by name, in all lanes or the given ones. Returns the observations.
@@ -138,20 +138,40 @@ class KernelVectorEnv(gym.vector.VectorEnv):
         self._started = self._started or (state is not None and lanes is None)
         self._check_started("set_state")
         index = slice(None) if lanes is None else self._lanes(lanes)
-        records = self._state[index].copy()
+        records = self._read(index)
         if state is not None and np.shape(state) not in ((), records.shape):
             raise ValueError(f"state must hold {len(records)} records, got shape {np.shape(state)}")
         assign_state(records, state, fields)
-        self._state[index] = records
+        self._write(index, records)
         return self._refresh(np.zeros(self.num_envs, bool))[0]
 
     def fork(self, lanes: ArrayLike) -> "KernelVectorEnv":
         """A vector environment like this one whose lanes are copies of the given lanes, random words included."""
         self._check_started("fork")
         records = self.get_state(lanes)
-        envs = KernelVectorEnv(self.env, len(records), self.autoreset_mode, self.num_threads, self.copy)
+        envs = self._like(len(records))
         envs.set_state(records)
         return envs
+
+    def _observed(self, space):
+        return space
+
+    def _allocate(self):
+        self._state = np.zeros(self.num_envs, self.env.state_dtype)
+        self._present = read_only(np.ones(self.num_envs, bool))
+        self._buffers = None if self.copy else self._new_buffers()
+
+    def _read(self, index):
+        return self._state[index].copy() if isinstance(index, slice) else self._state[index]  # an array of lanes copies
+
+    def _write(self, index, records):
+        self._state[index] = records
+
+    def _set_words(self, words, mask, given):
+        self._state["rng"][mask & given] = words[mask & given]
+
+    def _like(self, num_envs):
+        return KernelVectorEnv(self.env, num_envs, self.autoreset_mode, self.num_threads, self.copy)
 
     def _refresh(self, mask):
         obs, *_, info, _, _ = self._buffers or self._new_buffers()
@@ -225,15 +245,35 @@ class KernelVectorEnv(gym.vector.VectorEnv):
 
 
 def vectorize(cls: type[KernelEnv]) -> Callable[..., KernelVectorEnv]:
-    """The batched form of a `KernelEnv` class: a function of num_envs, the options of `KernelVectorEnv` and the class's own."""
+    """The batched form of a `KernelEnv` class: a function of num_envs, the options of `KernelVectorEnv` and the class's own.
 
-    def make(num_envs=1, autoreset_mode=AutoresetMode.NEXT_STEP, num_threads=1, copy=True, **kwargs):
+    With `device="cuda"` it returns a `CudaVectorEnv`, and takes its option `check`.
+    """
+
+    def make(
+        num_envs=1,
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        num_threads=1,
+        copy=True,
+        device="cpu",
+        check=False,
+        **kwargs,
+    ):
         check_keywords(cls, kwargs)
-        return KernelVectorEnv(cls(**kwargs), num_envs, autoreset_mode, num_threads, copy)
+        if str(device) == "cpu":
+            return KernelVectorEnv(cls(**kwargs), num_envs, autoreset_mode, num_threads, copy)
+        missing = [package for package in ("numba_cuda", "torch") if importlib.util.find_spec(package) is None]
+        if missing:
+            raise ImportError(f"device {str(device)!r} needs {' and '.join(missing)}: pip install 'explore-gym[cuda]'")
+        from explore_gym.envs.engine.cuda import CudaVectorEnv
+
+        if num_threads != 1:
+            raise ValueError(f"num_threads is for the CPU: on device {str(device)!r} it must be 1, got {num_threads!r}")
+        return CudaVectorEnv(cls(**kwargs), num_envs, autoreset_mode, copy, device, check)
 
     make.__name__ = make.__qualname__ = f"{cls.__name__}Vector"
     make.__module__ = cls.__module__
-    make.__doc__ = f"A batch of `{cls.__name__}`: see `KernelVectorEnv` for num_envs, autoreset_mode, num_threads and copy."
+    make.__doc__ = f"A batch of `{cls.__name__}`: see `KernelVectorEnv` and, for device='cuda', `CudaVectorEnv`."
     return make
 
 

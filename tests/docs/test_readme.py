@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ["README.md", "docs/engine.md", "docs/checker.md", "docs/guides/bandits.md", "docs/guides/text.md"]  # pages whose Python blocks run
+# Pages whose Python blocks run
+PROGRAMS = ["README.md", "docs/engine.md", "docs/checker.md", "docs/guides/bandits.md", "docs/guides/text.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PRINTED = re.compile(r"^ *print\(.+\)  # (.+)$", re.MULTILINE)
 

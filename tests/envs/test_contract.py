@@ -15,9 +15,9 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import explore_gym
-from explore_gym.envs import ENVIRONMENTS, NAMESPACE, VARIANTS, testing
+from explore_gym.envs import ENVIRONMENTS, KERNEL_NAMES, NAMESPACE, VARIANTS, testing
 
-IDS = sorted(f"{NAMESPACE}/{name}" for name, (path, _) in ENVIRONMENTS.items() if not path.startswith("text."))
+IDS = sorted(f"{NAMESPACE}/{name}" for name in KERNEL_NAMES)
 SIZES = sorted(f"{NAMESPACE}/{name}" for name, (base, _) in VARIANTS.items() if f"{NAMESPACE}/{base}" in IDS)
 # Beside the defaults: keyword arguments that change the sizes, the randomness or the ends of episodes
 SETTINGS = {
