@@ -176,14 +176,23 @@ def save(frames, path, fps, scale):
     """Writes path.gif and path.png with one palette for all frames. Returns the two paths."""
     size = [max(1, round(side * scale)) for side in frames[0].shape[1::-1]]
     images = [Image.fromarray(frame).resize(size, Image.Resampling.BOX) for frame in frames]
-    sample = np.concatenate([np.asarray(image) for image in images[:: -(-len(images) // 16)]])
-    palette = Image.fromarray(sample).quantize(COLORS, Image.Quantize.MAXCOVERAGE)  # small things keep their colours
+    palette = shared_palette(np.concatenate([np.asarray(image) for image in images[:: -(-len(images) // 16)]]))
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     gif, png = path.with_name(path.name + ".gif"), path.with_name(path.name + ".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     images[0].save(gif, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0, optimize=True)
     images[len(images) // 2].save(png, optimize=True)
     return gif, png
+
+
+def shared_palette(sample):
+    """An image with COLORS colours of a uint8 (..., 3) sample: the commonest as they are, others for what is small."""
+    codes, counts = np.unique(sample.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1]), return_counts=True)
+    common = codes[np.argsort(-counts, kind="stable")[: COLORS // 2], None] >> np.array([16, 8, 0]) & 255
+    others = Image.fromarray(sample).quantize(COLORS - len(common), Image.Quantize.MAXCOVERAGE).getpalette()
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((common.ravel().tolist() + others)[: 3 * COLORS])
+    return palette
 
 
 def make_policy(name, env, seed):

@@ -97,8 +97,13 @@ def obs_layout(space: spaces.Space) -> list[Part]:
             sizes, offsets = component.nvec.ravel().tolist(), component.start.ravel().tolist()
             size = len(sizes)
             part = Part(name, start, start + size, sizes=tuple(sizes), offsets=tuple(offsets))
+        elif isinstance(component, spaces.MultiBinary):
+            size = int(np.prod(component.shape))
+            part = Part(name, start, start + size, shape=(size,))
         else:
-            raise UsageError(f"observations must be Box, Discrete, MultiDiscrete or a Dict of those, got {component}")
+            raise UsageError(
+                f"observations must be Box, Discrete, MultiDiscrete, MultiBinary or a Dict of those, got {component}"
+            )
         parts.append(part)
         start += size
     if not parts:

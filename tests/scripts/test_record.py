@@ -35,6 +35,16 @@ def test_the_gif_shows_the_steps_and_the_png_the_middle_one(tmp_path):
         assert image.info["duration"] == 50  # ms: 20 frames per second
 
 
+def test_large_areas_keep_their_colours(tmp_path):
+    frame = np.full((64, 64, 3), (214, 226, 186), np.uint8)
+    frame[:16] = np.random.default_rng(0).integers(256, size=(16, 64, 3))  # more colours than the palette has
+    frame[8:12, 8:12] = (200, 30, 30)
+    _, png = save([frame] * 2, tmp_path / "noisy", fps=10, scale=1.0)
+    (shown,) = frames_of(png)
+    assert (shown[16:] == (214, 226, 186)).all()
+    assert (shown[8:12, 8:12] == (200, 30, 30)).all()
+
+
 def test_a_recording_has_frames_that_differ_and_is_small(tmp_path):
     gif, png = run(Args(env="Explore/DeepSea-v0", steps=12, scale=0.25, out=tmp_path / "sea"))
     frames = list(frames_of(gif))

@@ -157,6 +157,12 @@ def test_bytes_with_small_upper_bounds_are_categories():
     assert common.Features(layout)(row)[0].tolist() == [7, 8, 9, 200, 0, 1, 0, 0, 0, 1, 1, 0, 1, 0]
 
 
+def test_bits_are_numbers():
+    layout = common.obs_layout(spaces.Dict(last=spaces.MultiBinary((1, 2)), place=spaces.Discrete(3)))
+    assert [(p.name, p.start, p.stop, p.kind) for p in layout] == [("last", 0, 2, "numbers"), ("place", 2, 3, "categories")]
+    assert common.Features(layout)(torch.tensor([[1, 0, 2]]))[0].tolist() == [1, 0, 0, 0, 1]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_starts_are_first_observations_and_those_that_a_reset_takes_the_place_of(mode):
     envs = SyncVectorEnv([lambda: Counter(1)], autoreset_mode=AutoresetMode(mode))  # episodes of three steps
