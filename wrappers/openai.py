@@ -69,13 +69,13 @@ class ChatPolicy:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
         if timeout <= 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
-        self.space, self.fresh = envs.single_action_space, envs.unwrapped.task.fresh  # type: ignore[attr-defined]
+        self.space, self.fresh = envs.single_action_space, envs.unwrapped.task.fresh
         self.model, self.concurrency, self.timeout, self.max_retries = model, concurrency, timeout, max_retries
         self.sampling = sampling
         self.opening = [] if system is None else [{"role": "system", "content": system}]
         self.conversations: list[list[dict[str, str]]] = [[*self.opening] for _ in range(envs.num_envs)]
         key = os.environ.get("OPENAI_API_KEY") or "none"  # servers of one's own want none
-        self.client = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries)
+        self.client: Any = openai.OpenAI(api_key=key, base_url=base_url, timeout=timeout, max_retries=max_retries)
 
     def reset(self, done: NDArray[np.bool_]) -> None:
         """Forget what was said in the lanes where an episode is over, bool (num_envs,)."""
@@ -108,7 +108,7 @@ class ChatPolicy:
             ServerError: the server failed.
         """
         try:
-            answer = self.client.chat.completions.create(model=self.model, messages=messages, **self.sampling)  # type: ignore
+            answer = self.client.chat.completions.create(model=self.model, messages=messages, **self.sampling)
         except openai.APITimeoutError:
             raise self.error(f"did not answer within {self.timeout:g} s, {self.attempts}") from None
         except openai.APIStatusError as error:

@@ -313,7 +313,7 @@ class HardMaze(KernelEnv):
             goals: whether they are drawn.
             distractors: squares in random places and colours, other ones in each picture; seed draws them.
         Returns:
-            uint8 (*states.shape, size, size, 3).
+            `uint8 (*states.shape, size, size, 3)`.
         """
         states = self.get_state() if states is None else states
         scale = size / SIZE

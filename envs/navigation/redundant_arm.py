@@ -215,7 +215,7 @@ class RedundantArm(KernelEnv):
             goals: whether they are drawn.
             distractors: squares in random places and colours, other ones in each picture; seed draws them.
         Returns:
-            uint8 (*states.shape, size, size, 3).
+            `uint8 (*states.shape, size, size, 3)`.
         """
         states = self.get_state() if states is None else states
         ground = background(size, self.is_wall, self.goals if goals else (), size)

@@ -184,7 +184,7 @@ def test_contexts_are_a_fixed_set_of_episodes():
 @pytest.mark.parametrize(
     "kwargs",
     [
-        dict(size=24, tiles=6, clearings=(2, 3), dead_ends=1, dead_end_depth=20, density=(0.0, 0.3), goal_distance=24),
+        dict(size=26, tiles=6, clearings=(2, 3), dead_ends=1, dead_end_depth=20, density=(0.0, 0.3), goal_distance=26),
         dict(size=64, tiles=8, clearings=(6, 6), dead_ends=4, dead_end_depth=40, density=(0.29, 0.3), goal_distance=64),
         dict(size=64, tiles=1, clearings=(0, 0), dead_ends=0, density=(0.0, 0.1), goal_distance=64),
     ],
