@@ -12,6 +12,7 @@ import pytest
 from explore_gym.envs import KERNEL_NAMES, NAMESPACE
 
 pytest.importorskip("numba_cuda", reason="needs numba-cuda")
+pytest.importorskip("tyro", reason="needs the extra agents, as scripts/gpu_check.py does")
 torch = pytest.importorskip("torch")
 
 from explore_gym.envs.engine import cuda, device, vector  # noqa: E402
