@@ -170,7 +170,14 @@ FIXED = ("DeepSea", "Empty", "DistShift", "Corridors", "HindsightMaze", *COVERAG
 DETERMINISTIC = [*((f"Explore/{name}-v0", {}) for name in FIXED), *ALWAYS]
 CASES = [(id, kwargs) for id in IDS for kwargs in ({}, *SETTINGS.get(id, ()))]
 OF_THE_ENGINE = ("partial_reset", "buffers", "bad_input", "options")  # arguments of an environment play no part in them
-CHECKED = [(*case, check) for case in CASES for check in testing.CHECKS if not (case[1] and check in OF_THE_ENGINE)]
+THREADED = ("MetaBandit", "RiverSwim", "KeyRoom", "XLand-Games", "PointCoverage", "HardMaze")  # loops of threads compile long
+WITH_OPTIONS = [f"Explore/{name}-v0" for name in THREADED]
+CHECKED = [
+    (id, kwargs, check)
+    for id, kwargs in CASES
+    for check in testing.CHECKS
+    if not (kwargs and check in OF_THE_ENGINE) and (check != "options" or id in WITH_OPTIONS)
+]
 NUM_STEPS = 600  # per run of the checks, or an episode's length and a few more
 TRAJECTORY_STEPS = 120  # kernels as plain Python are slow
 
@@ -319,6 +326,7 @@ def test_settings_name_registered_ids():
     assert IDS, "no id is registered"
     assert SETTINGS.keys() <= set(IDS)
     assert all(case in CASES for case in DETERMINISTIC)
+    assert {*WITH_OPTIONS} <= {*IDS}
 
 
 def test_import_is_light():
