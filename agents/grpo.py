@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-import gymnasium as gym
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-import explore_gym  # noqa: F401  registers the Explore ids
 from explore_gym.agents import common
-from explore_gym.envs.text.env import TextEnv
+from explore_gym.agents.common import text
 
 VARIANTS = {  # which choices make up an algorithm
     "grpo": dict(
@@ -66,15 +62,8 @@ LARGEST_LOG_RATIO = 20.0  # beyond it a ratio could become infinite, and 0 * inf
 
 
 @dataclass(kw_only=True)
-class Args(common.Args):
-    env: str = "Explore/RuleChain-v0"  # any text task of one turn
-    num_envs: int = 64  # prompts per iteration
-    total_timesteps: int = 300  # iterations
-    model: str = "gpt"  # gpt: a small one, trained on demonstrations first; or a folder with one of Hugging Face, hf:<folder>
-    train_prompts: int = 2048  # learning is on the tasks of the indices below this number
+class Args(text.Args):
     group_size: int = 8  # responses to each prompt
-    max_tokens: int = 0  # of a response, its end included; 0: as many as solutions in the task's own tokens need
-    temperature: float = 1.0  # in training and evaluation
     variant: Literal["grpo", "dr_grpo", "dapo", "rloo"] = "grpo"  # makes the choices that are left to it
     baseline: Literal["variant", "mean", "leave_one_out"] = "variant"  # subtracted: mean reward of the group, or of the others
     scale: Literal["variant", "none", "std"] = "variant"  # std: divide advantages by the group's standard deviation
@@ -92,41 +81,22 @@ class Args(common.Args):
     recompute: bool = False  # old log-probs by a forward instead of sampling's, which rounds otherwise in bfloat16
     num_epochs: int = 1  # passes over one iteration's responses
     num_minibatches: int = 4  # per epoch
-    micro_batch: int = 1024  # responses in one forward; a minibatch's gradient is summed over them
     learning_rate: float = 1e-4
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    eval_episodes: int = 128  # prompts of each split in an evaluation
-    eval_samples: int = 32  # responses to each prompt of an evaluation
-    eval_interval: int = 50  # iterations; evaluations are before the first and after the last, too
-    pass_k: str = "1,4,16"  # pass@k is logged for these numbers of responses, one of which has to be right
-    context: int = 128  # of the small model: tokens of the longest prompt and response together
-    num_layers: int = 4  # of the small model
-    d_model: int = 128
-    num_heads: int = 4  # per layer
-    sft_prompts: int = 4096  # the tasks of the indices below this number are demonstrated
-    sft_fixed: bool = False  # one demonstration per task; otherwise a new one each time
-    sft_steps: int = 3000  # of training the small model on demonstrations
-    sft_batch_size: int = 256  # demonstrations per step
-    sft_learning_rate: float = 3e-4
-    sft_seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                raise common.UsageError(f"{name} must be one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         for name, choice in VARIANTS[self.variant].items():
             if getattr(self, name) in ("variant", 0.0):
                 setattr(self, name, choice)
-        for name in ("num_epochs", "num_minibatches", "micro_batch", "max_draws", "eval_episodes", "eval_interval"):
+        for name in ("num_epochs", "num_minibatches", "max_draws"):
             common.at_least(self, name, 1)
-        for name in ("max_tokens", "overlong_buffer", "clip_high", "kl_coef", "weight_decay"):
+        for name in ("overlong_buffer", "clip_high", "kl_coef", "weight_decay"):
             common.at_least(self, name, 0)
         common.at_least(self, "group_size", 2)
-        common.at_least(self, "train_prompts", self.num_envs)
         common.within(self, "clip_low", 0.0, 1.0)
-        for name in ("temperature", "learning_rate", "max_grad_norm"):
+        for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise common.UsageError(f"{name} must be positive, got {getattr(self, name)}")
         if self.dual_clip and not self.dual_clip > 1:
@@ -135,112 +105,6 @@ class Args(common.Args):
             raise common.UsageError(
                 f"ratio sequence and aggregation sum go together, got ratio {self.ratio} and aggregation {self.aggregation}"
             )
-        if self.model != "gpt" and not self.max_tokens:
-            raise common.UsageError("max_tokens must be given where the model has a tokenizer of its own")
-        if self.compile:
-            raise common.UsageError("compile must be off: batches differ in length, and each length would compile anew")
-        if not all(k.strip().isdigit() and 1 <= int(k) <= self.eval_samples for k in self.pass_k.split(",")):
-            raise common.UsageError(
-                f"pass_k must be numbers in [1, eval_samples = {self.eval_samples}] separated by commas, got {self.pass_k!r}"
-            )
-
-
-def make_env(args, split):
-    """The environment of the arguments at the level of tokens: it has the task of a split, its tokenizer and lengths."""
-    kwargs = json.loads(args.env_kwargs)
-    if "split" in kwargs:
-        raise common.UsageError("env_kwargs must leave the split open: learning is on train, evaluation on both")
-    try:
-        env = gym.make(args.env, **kwargs).unwrapped
-        if isinstance(env, TextEnv):
-            env = gym.make(args.env, **{**kwargs, "level": "tokens", "split": split}).unwrapped
-    except (gym.error.Error, TypeError, ValueError, ModuleNotFoundError) as error:
-        raise common.UsageError(f"cannot make {args.env!r} with kwargs {kwargs}: {error}") from error
-    if not isinstance(env, TextEnv):
-        raise common.UsageError(f"env must be a text task such as Explore/RuleChain-v0, got {args.env}")
-    if env.task.turns > 1:
-        turns = f"{args.env} with kwargs {kwargs} is a dialogue of up to {env.task.turns}"
-        raise common.UsageError(f"env must be a task of one response, but {turns}")
-    demonstrated = args.sft_prompts if args.model == "gpt" else 0
-    needed = max(args.train_prompts, demonstrated) if split == "train" else args.eval_episodes
-    if env.task.num_tasks < needed:
-        raise common.UsageError(f"num_tasks must be at least {needed} for the prompts asked for, got {env.task.num_tasks}")
-    return env
-
-
-def make_model(args, env, device):
-    """The model to start from: a folder's, or a GPT trained on the task's demonstrations, from the cache if it is there."""
-    if args.model != "gpt":
-        return common.load_model(args.model if args.model.startswith("hf:") else f"hf:{args.model}").to(device)
-    batch = env.batch
-    needed = batch.context - batch.max_tokens + args.max_tokens
-    if args.context < needed:
-        raise common.UsageError(f"context must be at least {needed} for prompts and responses, got {args.context}")
-    config = common.GPTConfig(
-        batch.tokenizer.vocab_size, args.context, num_layers=args.num_layers, d_model=args.d_model, num_heads=args.num_heads
-    )
-    sft = common.SFTConfig(
-        num_prompts=args.sft_prompts,
-        fixed=args.sft_fixed,
-        steps=args.sft_steps,
-        batch_size=args.sft_batch_size,
-        learning_rate=args.sft_learning_rate,
-        seed=args.sft_seed,
-    )
-
-    def report(step, metrics):
-        if not args.quiet:
-            print(f"base model: step {step} of {sft.steps}, loss {metrics['loss/sft']:.3f}", flush=True)
-
-    description = {"env": args.env, **json.loads(args.env_kwargs)}
-    return common.base_model(batch.tokenizer, env.task, description, config, sft, device, log=report)
-
-
-class Prompts(nn.Module):
-    """Task indices in random order, each once in an epoch, and how many responses were drawn so far."""
-
-    def __init__(self, num_prompts):
-        super().__init__()
-        self.register_buffer("order", torch.randperm(num_prompts))
-        self.register_buffer("position", torch.zeros((), dtype=torch.long))
-        self.register_buffer("rollouts", torch.zeros((), dtype=torch.long))
-
-    def draw(self, number):
-        """The next indices, a list; a batch that is larger than the rest of an epoch goes on in the next one."""
-        start = int(self.position)
-        indices = self.order[start : start + number].tolist()
-        missing = number - len(indices)
-        if missing:
-            self.order.copy_(torch.randperm(len(self.order)))
-            indices += self.order[:missing].tolist()
-        self.position.fill_(missing or start + number)
-        return indices
-
-
-@torch.no_grad()
-def rollout(model, task, indices, counts, args):
-    """Draws and verifies counts (a number, or one per prompt) responses to each of these tasks, a dict of (rows, ...) tensors.
-
-    tokens, written and logprobs (rows, length) are those of `Samples`, groups the number of the prompt in indices.
-    """
-    prompts = [model.prompt(task.prompt(i)) for i in indices]
-    samples = model.sample(prompts, counts, args.max_tokens, args.temperature)
-    answered = [indices[group] for group in samples.prompts.tolist()]
-    b = {key: getattr(samples, key) for key in ("tokens", "written", "logprobs", "ended")}
-    b["groups"], b["lengths"] = samples.prompts, samples.written.sum(1)
-    b["rewards"] = torch.from_numpy(task.verify_batch(answered, model.texts(samples))).to(model.device)  # float64
-    return b
-
-
-def merge(rollouts, pad):
-    """Rollouts as one, padded to the longest; groups keep their numbers."""
-    length = max(b["tokens"].shape[1] for b in rollouts)
-    fill = {"tokens": pad, "written": False, "logprobs": 0.0}
-
-    def widened(key, x):
-        return F.pad(x, (0, length - x.shape[1]), value=fill[key]) if key in fill else x
-
-    return {key: torch.cat([widened(key, b[key]) for b in rollouts]) for key in rollouts[0]}
 
 
 def collect(model, task, prompts, args):
@@ -250,7 +114,7 @@ def collect(model, task, prompts, args):
     """
     drawn, kept, number = [], [], 0
     for draw in range(args.max_draws if args.no_signal == "replace" else 1):
-        b = rollout(model, task, prompts.draw(args.num_envs), args.group_size, args)
+        b = text.rollout(model, task, prompts.draw(args.num_envs), args.group_size, args)
         prompts.rollouts += len(b["rewards"])
         b["groups"] = b["groups"] + draw * args.num_envs
         drawn.append(b)
@@ -262,7 +126,7 @@ def collect(model, task, prompts, args):
         kept.append({key: x[keep[b["groups"]]] for key, x in b.items()})
         if number == args.num_envs:
             break
-    b = merge(drawn, model.tokenizer.pad)
+    b = text.merge(drawn, model.tokenizer.pad)
     metrics = {
         "episode_return": b["rewards"].mean(),
         "episode_length": b["lengths"].double().mean(),
@@ -273,7 +137,7 @@ def collect(model, task, prompts, args):
         "rollouts_trained": sum(len(b["rewards"]) for b in kept),
         "tokens": b["lengths"].sum(),
     }
-    return merge(kept, model.tokenizer.pad), metrics
+    return text.merge(kept, model.tokenizer.pad), metrics
 
 
 def signals(rewards, groups):
@@ -375,9 +239,9 @@ def update(model, base, optimizer, b, args):
     """num_epochs passes over an iteration's responses in random minibatches; returns the means of their metrics."""
     b["trained"] = b["written"] & (b["ended"] | (args.overlong == "keep")).unsqueeze(1)
     if args.recompute:
-        b["logprobs"] = written_logprobs(model, b, args)[0]
+        b["logprobs"] = text.written_logprobs(model, b, args)[0]
     if args.kl_coef:
-        b["base_logprobs"] = written_logprobs(base, b, args)[0]
+        b["base_logprobs"] = text.written_logprobs(base, b, args)[0]
     keys = ("tokens", "trained", "logprobs", "advantages", *(["base_logprobs"] if args.kl_coef else []))
     updates = []
     for _ in range(args.num_epochs):
@@ -386,62 +250,18 @@ def update(model, base, optimizer, b, args):
     return {key: sum(x[key] for x in updates) / len(updates) for key in updates[0]}
 
 
-@torch.no_grad()
-def written_logprobs(model, b, args):
-    """Log-probs and entropies of the tokens that were drawn, (rows, length) each, by a forward of some rows at a time."""
-    parts = zip(b["tokens"].split(args.micro_batch), b["written"].split(args.micro_batch))
-    results = [model.logprobs(model.hidden(tokens), tokens, args.temperature, written) for tokens, written in parts]
-    return tuple(torch.cat(x) for x in zip(*results))
-
-
-@torch.no_grad()
-def evaluate(model, base, task, indices, seed, args):
-    """Metrics of eval_samples responses to each of the tasks of these indices, drawn with the same numbers at each call.
-
-    distinct counts the different right responses to a prompt, kl is the divergence from the base model in nats per token.
-    """
-    n = args.eval_samples
-    generator = torch.Generator(model.device).manual_seed(seed)
-    prompts = [model.prompt(task.prompt(i)) for i in indices]
-    samples = model.sample(prompts, n, args.max_tokens, args.temperature, generator=generator)
-    owners, texts = [indices[i] for i in samples.prompts.tolist()], model.texts(samples)
-    rewards = task.verify_batch(owners, texts)
-    canonical = getattr(task, "canonical", str.strip)  # a task may say which texts are the same solution
-    found = {(owner, canonical(text)) for owner, text, reward in zip(owners, texts, rewards) if reward == 1}
-    num_right = (rewards == 1).reshape(-1, n).sum(1)
-    b = {"tokens": samples.tokens, "written": samples.written}
-    (logprobs, entropies), (base_logprobs, _) = (written_logprobs(x, b, args) for x in (model, base))
-    num_tokens = samples.written.sum()
-    return {
-        "reward": rewards.mean(),
-        **{f"pass@{k}": common.pass_at_k(n, num_right, k).mean() for k in map(int, args.pass_k.split(","))},
-        "distinct": len(found) / len(indices),
-        "length": num_tokens / len(owners),
-        "entropy": entropies.sum() / num_tokens,
-        "kl": (logprobs - base_logprobs).sum() / num_tokens,
-    }
-
-
 def train(args):
     run = common.start(args, __file__)
-    envs = {split: make_env(args, split) for split in ("train", "test")}
+    envs = {split: text.make_env(args, split) for split in ("train", "test")}
     task = envs["train"].task
     args = dataclasses.replace(args, max_tokens=args.max_tokens or envs["train"].batch.max_tokens)
-    model = make_model(args, envs["train"], run.device)
+    model = text.make_model(args, envs["train"], run.device)
     base = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), args.learning_rate, weight_decay=args.weight_decay)
-    prompts = Prompts(args.train_prompts)
+    prompts = text.Prompts(args.train_prompts)
     run.persist(model=model, optimizer=optimizer, prompts=prompts)
-
-    def evaluation():
-        metrics = {}
-        for split, number in (("train", min(args.eval_episodes, args.train_prompts)), ("test", args.eval_episodes)):
-            found = evaluate(model, base, envs[split].task, range(number), run.eval_seed, args)
-            metrics |= {f"{split}/{key}": x for key, x in found.items()}
-        return metrics
-
     if run.step == 0:
-        run.log(0, evaluation())
+        run.log(0, text.evaluate_splits(model, base, envs, run.eval_seed, args))
     for step in run.steps(1):
         started = time.perf_counter()
         b, metrics = collect(model, task, prompts, args)
@@ -450,7 +270,7 @@ def train(args):
             metrics |= update(model, base, optimizer, b, args)
         metrics["tokens_per_second"] = metrics.pop("tokens") / (time.perf_counter() - started)
         if step % args.eval_interval == 0 or step == args.total_timesteps:
-            metrics |= evaluation()
+            metrics |= text.evaluate_splits(model, base, envs, run.eval_seed, args)
         run.log(step, metrics)
     run.close()
     return run

@@ -503,7 +503,8 @@ def section_flags(page):
 
     module = importlib.import_module(f"explore_gym.agents.{page.stem}")
     shared = {field.name for field in dataclasses.fields(common.Args)}
-    lines = {**comments(inspect.getsource(common.Args)), **comments(inspect.getsource(module.Args))}
+    bases = [cls for cls in reversed(module.Args.__mro__) if dataclasses.is_dataclass(cls)]
+    lines = {name: comment for cls in bases for name, comment in comments(inspect.getsource(cls)).items()}
     rows = []
     for field in sorted(dataclasses.fields(module.Args), key=lambda field: field.name in shared):
         choices = ", ".join(re.findall(r"'([\w-]+)'", str(field.type)))

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from explore_gym.agents.common.statistics import bootstrap_iqm, interval, iqm
 from explore_gym.scripts.claims import Claim, Rows
 
-COLOURS = ("#7f7f7f", "#1f77b4", "#2ca02c", "#d62728", "#ff9d5c", "#111111", "#9467bd", "#8c564b")
+COLOURS = ("#7f7f7f", "#1f77b4", "#2ca02c", "#d62728", "#ff9d5c", "#111111", "#9467bd", "#8c564b", "#17becf", "#e377c2")
+CHARACTER, HANDLE = 0.075, 0.55  # inches of the legend: a character of a label, a line with the space around it
 BAND_REPLICAS = 1000  # per point of a curve; the table's intervals use more
 
 
@@ -29,8 +30,10 @@ def draw_figures(claim: Claim, rows: Rows) -> None:
             figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
-def colour(claim: Claim, arm: str) -> str:
-    return COLOURS[list(claim.arms).index(arm) % len(COLOURS)]
+def colour(claim: Claim, spec: dict, arm: str) -> str:
+    """An arm's colour: the same in all of the claim's figures if there are enough, otherwise different ones in each figure."""
+    arms = list(claim.arms) if len(claim.arms) <= len(COLOURS) else spec["arms"]
+    return COLOURS[arms.index(arm) % len(COLOURS)]
 
 
 def panels(num_panels: int, columns: int, width: float, height: float, sharex: bool = False) -> tuple[Figure, list]:
@@ -59,7 +62,7 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
             style = "--" if arm in spec.get("dashed", []) else "-"
             rng = np.random.default_rng(0)
             bands = [interval(bootstrap_iqm(column, rng, BAND_REPLICAS)) for column in scores.T]
-            label, arm_colour = claim.arms[arm].label, colour(claim, arm)
+            label, arm_colour = claim.arms[arm].label, colour(claim, spec, arm)
             panel.plot(steps / unit, iqm(scores, axis=0), style, color=arm_colour, label=label, linewidth=1.6)
             panel.fill_between(steps / unit, *np.transpose(bands), color=arm_colour, alpha=0.18, linewidth=0)
         panel.set_xlabel("environment steps" if claim.log_steps else "environment steps (millions)")
@@ -68,11 +71,12 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
             panel.set_xscale("log")
         else:
             panel.set_xlim(left=0)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(bottom=min(panel.dataLim.y0, 0.0))
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(arms), frameon=False, fontsize=9)
+    fitting = int(figure.get_figwidth() / (HANDLE + CHARACTER * max(map(len, labels), default=0)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(fitting, 1), frameon=False, fontsize=9)
     return figure
 
 
@@ -100,7 +104,7 @@ def draw_scatter(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
         x, y = arrays[spec["x"]], arrays[spec["y"]]
         seen = (x > 0) & (y > 0)
         x, y = x[seen].astype(float), y[seen]
-        panel.scatter(x, y, s=5, alpha=0.35, linewidths=0, color=colour(claim, arm))
+        panel.scatter(x, y, s=5, alpha=0.35, linewidths=0, color=colour(claim, spec, arm))
         ends = np.array([x.min(), x.max()])
         centre = np.log(y).mean() - spec["slope"] * np.log(x).mean()  # the line runs through the middle of the cloud
         panel.plot(ends, np.exp(centre) * ends ** spec["slope"], "--", color="0.3", linewidth=1)

@@ -69,7 +69,8 @@ class ChatPolicy:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {number!r}")
         if timeout <= 0:
             raise ValueError(f"timeout must be positive, got {timeout}")
-        self.space, self.fresh = envs.single_action_space, envs.unwrapped.task.fresh
+        unwrapped: Any = envs.unwrapped
+        self.space, self.fresh = envs.single_action_space, unwrapped.task.fresh
         self.model, self.concurrency, self.timeout, self.max_retries = model, concurrency, timeout, max_retries
         self.sampling = sampling
         self.opening = [] if system is None else [{"role": "system", "content": system}]

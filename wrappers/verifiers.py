@@ -51,7 +51,8 @@ class TextTaskset(vf.Taskset[TextTask, TextTasksetConfig]):
         env = gym.make(config.env, **config.kwargs)
         if not isinstance(env.action_space, gym.spaces.Text):
             raise ValueError(f'env must take strings (ids with -Text, or level="strings"), got {config.env}')
-        self.text: Task = env.unwrapped.task  # type: ignore[attr-defined]
+        unwrapped: Any = env.unwrapped
+        self.text: Task = unwrapped.task
         self.INFINITE = self.text.num_tasks == MAX_TASKS
 
     def load(self) -> Iterator[TextTask]:

@@ -9,7 +9,7 @@ Terminates:  with the response.  Truncates: never.
 Source:      ToolRL (Qian et al., 2025, arXiv:2504.13958, section 3.3); masked names after Hammer (Lin et al., 2024,
              arXiv:2410.04587).
 
-A library of 60 tools is drawn from the seed; 20 of them are held out (tools="unseen"). A tool has one to four keys; its
+A toolbox of 60 tools is drawn from the seed; 20 of them are held out (tools="unseen"). A tool has one to four keys; its
 description names what it does in other words than its name, and its keys' meaning in their order. In a share `masked` of the
 tasks, names and keys are meaningless words, so that only descriptions tell. Requests paraphrase, have irrelevant clauses,
 state numbers as words, dates relative to today (`next week + 3` is ten days on) and units in full, or refer to what was said
@@ -90,7 +90,7 @@ TAG = re.compile("|".join(TAGS))
 KINDS, SHARES = ("single", "parallel", "none", "mixed"), (0.4, 0.25, 0.2, 0.15)
 GRANULARITIES = ("fine", "intermediate", "coarse", "strict")
 NUM_TOOLS, NUM_SEEN = 60, 40
-LIBRARY = (0, 0, 1)  # of the streams that the seed starts, the one of the library: tasks have (index, attempt)
+TOOLBOX = (0, 0, 1)  # of the streams that the seed starts, the one of the toolbox: tasks have (index, attempt)
 MAX_DATE, MAX_NUMBER = 60, 99
 MAX_CALLS = 8  # that are looked at in a response
 DECODER = json.JSONDecoder(parse_constant=lambda name: name, strict=False)  # white space is free in strings, too
@@ -122,7 +122,7 @@ class ToolGrammar(Task):
     """Requests, tools and calls in a grammar of their own.
 
     Args:
-        tools: the part of the library that requests are about, "seen" or "unseen".
+        tools: the part of the toolbox that requests are about, "seen" or "unseen".
         masked: share of the tasks with meaningless names and keys, 0 to 1.
         reward: "exact" or "toolrl".
         granularity: of the reward "toolrl": "fine", "intermediate", "coarse" or "strict".
@@ -131,7 +131,7 @@ class ToolGrammar(Task):
         sloppy: probability that a demonstration's form has a fault: a tag is missing.
         split: "train", "test" or "all".
         num_tasks: the tasks are those of the indices below this number; None: below 2**31.
-        seed: draws the library and the tasks.
+        seed: draws the toolbox and the tasks.
 
     Raises:
         ValueError: an argument is outside the ranges above.
@@ -167,17 +167,17 @@ class ToolGrammar(Task):
         self.masked, self.reward, self.granularity, self.matching = masked, reward, granularity, matching
         self.skill, self.sloppy = skill, sloppy
         self.metrics = {"format": bool, "correctness": float, "kind": int}
-        library = draw_library(np.random.default_rng((self.seed, *LIBRARY)))
-        self.library = library[:NUM_SEEN] if tools == "seen" else library[NUM_SEEN:]
+        toolbox = draw_toolbox(np.random.default_rng((self.seed, *TOOLBOX)))
+        self.toolbox = toolbox[:NUM_SEEN] if tools == "seen" else toolbox[NUM_SEEN:]
         self.tokenizer = WordTokenizer(vocabulary())
 
     def sample(self, rng):
         kind = KINDS[rng.choice(len(KINDS), p=SHARES)]
         masked = bool(rng.random() < self.masked)
         number = {"single": 1, "parallel": int(rng.integers(2, 4)), "none": 1, "mixed": 1}[kind]
-        wanted = [self.library[i] for i in rng.choice(len(self.library), number, replace=False)]
+        wanted = [self.toolbox[i] for i in rng.choice(len(self.toolbox), number, replace=False)]
         others = sorted(
-            (tool for tool in self.library if tool not in wanted and not any(alike(tool, w) for w in wanted)),
+            (tool for tool in self.toolbox if tool not in wanted and not any(alike(tool, w) for w in wanted)),
             key=lambda tool: (-max(len({*tool.roles} & {*w.roles}) for w in wanted), rng.random()),
         )
         size = max(int(rng.integers(3, 7)), number)
@@ -262,7 +262,7 @@ class ToolGrammar(Task):
         return " ".join(words)
 
 
-def draw_library(rng):
+def draw_toolbox(rng):
     """NUM_TOOLS tools of different names."""
     pairs = [(verb, noun) for verb in VERBS for noun in NOUNS]
     roles, tools = list(ROLES), []

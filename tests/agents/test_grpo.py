@@ -1,13 +1,12 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import torch
 from letters import Letters
 
 from explore_gym.agents import common, grpo
-from explore_gym.agents.common import sft
+from explore_gym.agents.common import sft, text
 from explore_gym.envs.text.parity import Parity
 from explore_gym.envs.text.rule_chain import RuleChain
 
@@ -43,7 +42,7 @@ def model():
 def rolled_out(model, args, indices=(0, 1, 2, 3, 4, 5, 6, 7)):
     """Responses to some tasks, with made-up advantages and all that a minibatch needs."""
     torch.manual_seed(1)
-    b = grpo.rollout(model, RuleChain(values=6, rules=3), indices, args.group_size, args)
+    b = text.rollout(model, RuleChain(values=6, rules=3), indices, args.group_size, args)
     b["advantages"] = torch.randn(len(b["rewards"]))
     return minibatch(b, args)
 
@@ -189,7 +188,7 @@ def test_log_probs_of_learning_are_those_of_sampling(model):
     for temperature in (1.0, 0.7):
         args = arguments(max_tokens=12, temperature=temperature)
         m = rolled_out(model, args)
-        logprobs, entropies = grpo.written_logprobs(model, m, args)
+        logprobs, entropies = text.written_logprobs(model, m, args)
         assert torch.allclose(logprobs, m["logprobs"], atol=1e-4)
         assert m["logprobs"][m["written"]].std() > 0.3
         assert (entropies[m["written"]] > 0).all()
@@ -242,20 +241,6 @@ def test_the_last_tokens_cost_reward():
     assert grpo.shaped_rewards(b, arguments(max_tokens=10)).tolist() == [1.0, 1.0, 1.0, 0.0]
 
 
-def test_each_prompt_comes_once_in_an_epoch():
-    torch.manual_seed(0)
-    prompts = grpo.Prompts(10)
-    batches = [prompts.draw(4) for _ in range(5)]
-    drawn = [index for batch in batches for index in batch]
-    assert [len(batch) for batch in batches] == [4] * 5
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert drawn[:10] != drawn[10:]
-    again = grpo.Prompts(10)
-    prompts.draw(3)
-    again.load_state_dict(prompts.state_dict())
-    assert again.draw(7) == prompts.draw(7)
-
-
 class Scripted:
     """In the place of `rollout`: group g of a call has two responses, which differ in reward if the script says so."""
 
@@ -275,8 +260,8 @@ class Scripted:
 
 
 def collected(monkeypatch, scripts, **changed):
-    scripted, prompts = Scripted(*scripts), grpo.Prompts(100)
-    monkeypatch.setattr(grpo, "rollout", scripted)
+    scripted, prompts = Scripted(*scripts), text.Prompts(100)
+    monkeypatch.setattr(text, "rollout", scripted)
     model = common.GPT(common.GPTConfig(19, 8, num_layers=1, d_model=8, num_heads=1), Letters())
     b, metrics = grpo.collect(model, None, prompts, arguments(num_envs=3, group_size=2, **changed))
     return b, {key: float(x) for key, x in metrics.items()}, scripted.calls
@@ -320,61 +305,6 @@ def test_nothing_is_learnt_where_nothing_has_a_signal(tmp_path, monkeypatch):
     assert all("loss/policy" not in row and row["success"] == 0 for row in rows[1:])
     assert run.summary == {}
     assert rows[2]["test/kl"] == rows[0]["test/kl"] == 0
-
-
-class Answers:
-    """A model that answers tasks 5 and 6 with given letters, each with log-prob -2."""
-
-    tokenizer, device = Letters(), torch.device("cpu")
-    said = ("b", "b", "a", "c", "a", "a", "a", "a")
-
-    def prompt(self, text):
-        return [1, *self.tokenizer.encode(text)]
-
-    def sample(self, prompts, n, max_new_tokens, temperature, generator):
-        rows = [[*prompts[i // n], *self.tokenizer.encode(letter), 2] for i, letter in enumerate(self.said)]
-        written = torch.zeros(8, len(rows[0]), dtype=torch.bool)
-        written[:, -2:] = True
-        ended = torch.ones(8, dtype=torch.bool)
-        return common.Samples(torch.tensor(rows), written, -2.0 * written, ended, torch.arange(8) // n)
-
-    def texts(self, samples):
-        return list(self.said)
-
-    def hidden(self, tokens):
-        return None
-
-    def logprobs(self, hidden, tokens, temperature, written):
-        return -2.0 * written, 3.0 * written
-
-
-class Base(Answers):
-    def logprobs(self, hidden, tokens, temperature, written):
-        return -2.5 * written, 3.0 * written
-
-
-def test_evaluation_worked_by_hand():
-    class Task:
-        def prompt(self, index):
-            return "p"
-
-        def verify_batch(self, indices, responses):
-            assert indices == [5] * 4 + [6] * 4
-            return np.array([1.0 if response in ("b", "c") else 0.5 for response in responses])
-
-    metrics = grpo.evaluate(Answers(), Base(), Task(), [5, 6], 0, arguments(max_tokens=2))
-    metrics = {key: float(x) for key, x in metrics.items()}
-    expected = {"reward": (1 + 1 + 0.5 + 1 + 4 * 0.5) / 8, "pass@1": 3 / 8, "pass@4": 0.5, "distinct": 1.0}  # b and c; none
-    assert metrics == pytest.approx({**expected, "length": 2, "entropy": 3, "kl": 0.5})
-
-
-def test_evaluations_use_the_same_numbers_and_leave_training_alone(model):
-    args, task = arguments(max_tokens=12), RuleChain(values=6, rules=3)
-    before = torch.get_rng_state()
-    first, again = (grpo.evaluate(model, model, task, range(8), 3, args) for _ in range(2))
-    assert first == again
-    assert torch.equal(torch.get_rng_state(), before)
-    assert grpo.evaluate(model, model, task, range(8), 4, args)["length"] != first["length"]
 
 
 def interrupted(tmp_path, **changed):
@@ -426,37 +356,14 @@ def test_the_base_model_is_trained_once(tmp_path, monkeypatch):
         (dict(variant="ppo"), "variant must be one of grpo, dr_grpo, dapo, rloo, got 'ppo'"),
         (dict(aggregation="mean"), "aggregation must be one of variant, sequence, token, constant, sum, got 'mean'"),
         (dict(group_size=1), "group_size must be at least 2, got 1"),
-        (dict(train_prompts=4), "train_prompts must be at least 8, got 4"),
-        (dict(temperature=0.0), "temperature must be positive, got 0.0"),
         (dict(clip_low=1.5), r"clip_low must lie in \[0.0, 1.0\], got 1.5"),
         (dict(dual_clip=0.5), "dual_clip must be greater than 1, or 0 for no limit, got 0.5"),
         (dict(ratio="sequence"), "ratio sequence and aggregation sum go together, got ratio sequence and aggregation sequence"),
-        (dict(pass_k="1,8"), r"pass_k must be numbers in \[1, eval_samples = 4\] separated by commas, got '1,8'"),
-        (dict(pass_k="all"), "pass_k must be numbers"),
-        (dict(model="hf:somewhere"), "max_tokens must be given where the model has a tokenizer of its own"),
-        (dict(compile=True), "compile must be off"),
     ],
 )
 def test_bad_arguments_are_named(changed, message):
     with pytest.raises(common.UsageError, match=message):
         arguments(**changed)
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        (dict(env="Explore/FourRooms-v0", env_kwargs="{}"), "env must be a text task such as .* got Explore/FourRooms-v0"),
-        (dict(env="Explore/GeneralPoints-v0", env_kwargs="{}"), "env must be a task of one response, but .* dialogue of up to"),
-        (dict(env="Explore/Nothing-v0", env_kwargs="{}"), "cannot make 'Explore/Nothing-v0'"),
-        (dict(env_kwargs='{"values": 1}'), "cannot make .* values must be an integer"),
-        (dict(env_kwargs='{"split": "all"}'), "env_kwargs must leave the split open"),
-        (dict(env_kwargs='{"num_tasks": 100}'), "num_tasks must be at least 128"),
-        (dict(context=5), "context must be at least 10 for prompts and responses, got 5"),
-    ],
-)
-def test_tasks_and_models_that_do_not_fit_are_named(tmp_path, changed, message):
-    with pytest.raises(common.UsageError, match=message):
-        grpo.train(arguments(run_dir=str(tmp_path), **changed))
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_dates_are_counted_from_today():
 
 
 def test_unseen_tools_are_others():
-    seen, unseen = ToolGrammar().library, ToolGrammar(tools="unseen").library
+    seen, unseen = ToolGrammar().toolbox, ToolGrammar(tools="unseen").toolbox
     assert (len(seen), len(unseen)) == (40, 20)
     assert not {tool.name for tool in seen} & {tool.name for tool in unseen}
 
