@@ -216,19 +216,29 @@ class InverseDynamics(nn.Module):
         """features (num_steps + 1, batch, dim); a step that ends an episode has no successor among them."""
         phi = self.phi(features)
         logits = self.head(torch.cat([phi[:-1], phi[1:]], -1))
-        return nn.functional.cross_entropy(logits[~done], actions[~done])
+        errors = nn.functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
+        return (errors * ~done.flatten()).sum() / (~done).sum().clamp(min=1)
 
 
 class Ellipses(nn.Module):
     """E3B's memory of an episode: the inverse of C = ridge I + sum of phi phi^T in each lane."""
 
-    def __init__(self, num_envs, args):
+    def __init__(self, num_envs, args, masked=False):
         super().__init__()
+        self.masked = masked  # all lanes are computed and some kept, so that nothing waits for a GPU
         self.register_buffer("start", torch.eye(args.phi_dim) / args.ridge, persistent=False)
         self.register_buffer("inverses", self.start.repeat(num_envs, 1, 1))
 
     def clear(self, lanes):
         self.inverses[lanes] = self.start
+
+    def begin(self, starts, phi=None):
+        """`clear` the lanes in starts, bool (num_envs,), and `add` phi (num_envs, d) to them if given."""
+        before, starts = self.inverses.clone(), starts.view(-1, 1, 1)
+        self.inverses.copy_(self.start)
+        if phi is not None:
+            self.add(phi)
+        self.inverses.copy_(torch.where(starts, self.inverses, before))
 
     def add(self, phi, lanes=slice(None)):
         """Takes phi (batch, d) of these lanes in and returns phi^T C^-1 phi of before, (batch,)."""
@@ -336,8 +346,13 @@ def rollout(agent, act, envs, lanes, buffer, args):
     b = {**buffer, "done": buffer["starts"][1:], "values": buffer["values"][:-1], "next_values": buffer["values"][1:].clone()}
     b["logprobs"] = buffer["logits"].log_softmax(-1).gather(-1, buffer["actions"].unsqueeze(-1)).squeeze(-1)
     final = agent.features(torch.cat(final_obs)).unsqueeze(0)  # the state reached, before any autoreset
-    memory = buffer["memory"][1:][b["done"]]
-    b["next_values"][b["done"]] = agent(final, memory, torch.zeros_like(final[..., 0], dtype=torch.bool))[1][0]
+    memory = buffer["memory"][1:].flatten(0, 1) if envs.dense else buffer["memory"][1:][b["done"]]
+    final_values = agent(final, memory, torch.zeros_like(final[..., 0], dtype=torch.bool))[1][0]
+    if envs.dense:
+        b["next_values"] = torch.where(b["done"], final_values.view_as(b["done"]), b["next_values"])
+        b["next_features"] = final[0].unflatten(0, b["done"].shape)
+        return b
+    b["next_values"][b["done"]] = final_values
     if args.has_e3b or args.has_rnd:
         b["next_features"] = buffer["features"][1:].clone()
         b["next_features"][b["done"]] = final[0]
@@ -386,8 +401,9 @@ def elliptical_bonuses(inverse, ellipses, b, args):
     starts, bonuses = b["starts"][:-1], torch.empty_like(b["rewards"])
     phi = inverse.phi(b["features"][:-1] if args.released_shift else b["next_features"])
     for t in range(len(phi)):
-        lanes = starts[t].nonzero().squeeze(1)
-        if len(lanes):
+        if ellipses.masked:
+            ellipses.begin(starts[t], None if args.released_shift else inverse.phi(b["features"][t]))
+        elif len(lanes := starts[t].nonzero().squeeze(1)):
             ellipses.clear(lanes)
             if not args.released_shift:
                 ellipses.add(inverse.phi(b["features"][t, lanes]), lanes)
@@ -449,7 +465,7 @@ def update(agent, inverse, rnd, optimizers, b, args):
     keys = ("features", "starts", "actions", "logprobs", "advantages", "returns", "done")
     aux_metrics = {}
     for epoch in range(args.num_epochs):
-        for lanes in torch.randperm(args.num_envs, device=b["rewards"].device).chunk(args.num_minibatches):
+        for lanes in common.permutation(args.num_envs, b["rewards"].device).chunk(args.num_minibatches):
             m = {key: b[key].index_select(1, lanes) for key in keys}
             m["memory"] = b["memory"][0].index_select(0, lanes)
             loss, metrics = ppo_loss(agent, m, args)
@@ -467,7 +483,7 @@ def update(agent, inverse, rnd, optimizers, b, args):
 
 def train(args):
     run = common.start(args, __file__)
-    envs = run.make_envs(args.num_envs)
+    envs = run.make_envs(args.num_envs, on_device=not args.counts)  # counts are the host's
     agent = Agent(envs, args).to(run.device)
     lanes = Lanes(args.num_envs, args.hidden).to(run.device)
     stats = RunningStd(args.released_std).to(run.device)
@@ -478,7 +494,7 @@ def train(args):
         stateful["counts"] = counts = Counts(args.num_envs, args.shared_counts)
     if args.has_e3b:
         stateful["inverse"] = inverse = InverseDynamics(agent.features.dim, envs.num_actions, args).to(run.device)
-        stateful["ellipses"] = ellipses = Ellipses(args.num_envs, args).to(run.device)
+        stateful["ellipses"] = ellipses = Ellipses(args.num_envs, args, envs.dense).to(run.device)
         optimizers["inverse"] = common.Adam(inverse, args.aux_learning_rate)
     if args.has_rnd:
         stateful["rnd"] = rnd = RND(agent.features.dim, args).to(run.device)
@@ -487,18 +503,24 @@ def train(args):
     buffer = make_buffer(envs, agent, args.num_steps)
     envs.reset(seed=run.env_seed)
     run.persist(**stateful, **{f"{name}_optimizer": x for name, x in optimizers.items()})
-    for step in run.steps(args.num_envs * args.num_steps):
-        if args.anneal_lr:
-            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
-            optimizers["agent"].learning_rate.fill_(args.learning_rate * (1 - progress))
+
+    def iterate():
         b = rollout(agent, act, envs, lanes, buffer, args)
         bonuses = intrinsic_rewards(b, counts, inverse, ellipses, rnd, args)
         rewards = mixed_rewards(b["rewards"], bonuses, stats, args)
         b["advantages"] = gae(rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda)
         b["returns"] = b["advantages"] + b["values"]
-        metrics = {"episodes": envs.num_episodes, **envs.episode_metrics()}
-        metrics |= update(agent, inverse, rnd, optimizers, b, args)
-        metrics |= {"bonus": bonuses.mean(), "reward": rewards.mean()}
+        metrics = update(agent, inverse, rnd, optimizers, b, args)
+        return {**metrics, "bonus": bonuses.mean(), "reward": rewards.mean()}
+
+    if envs.dense:  # nothing waits for the device: a GPU replays the iteration as one graph
+        iterate = common.captured(iterate, run.device)
+    for step in run.steps(args.num_envs * args.num_steps):
+        if args.anneal_lr:
+            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
+            optimizers["agent"].learning_rate.fill_(args.learning_rate * (1 - progress))
+        metrics = iterate()
+        metrics = {"episodes": int(envs.num_episodes), **envs.episode_metrics(), **metrics}
         run.log(step, metrics)
     if args.eval_episodes:
         played = run.make_envs(args.num_envs)

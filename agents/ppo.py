@@ -116,8 +116,11 @@ def gumbel(shape, device):
 def make_buffer(envs, num_steps):
     """Rollout storage, (num_steps, num_envs, ...); obs has one row more. What stays on the CPU moves once per rollout."""
     shape, device = (num_steps, envs.num_envs), envs.device
-    buffer = {key: torch.zeros(shape, dtype=torch.bool) for key in ("terminated", "truncated", "valid")}
-    buffer["rewards"] = torch.zeros(shape)
+    source = device if envs.dense else "cpu"  # where the environments are
+    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=source) for key in ("terminated", "truncated")}
+    buffer["rewards"] = torch.zeros(shape, device=source)
+    if not envs.dense:
+        buffer["valid"] = torch.zeros(shape, dtype=torch.bool)
     buffer["actions"] = torch.zeros(shape, dtype=torch.long, device=device)
     buffer["obs"] = torch.zeros((num_steps + 1, envs.num_envs, envs.obs_dim), dtype=envs.obs_dtype, device=device)
     return buffer
@@ -140,17 +143,27 @@ def rollout(agent, act, envs, buffer):
         rows["rewards"][t].copy_(reward)
         rows["terminated"][t].copy_(terminated)
         rows["truncated"][t].copy_(truncated)
-        rows["valid"][t].copy_(info["valid"])
+        if not envs.dense:
+            rows["valid"][t].copy_(info["valid"])
         final_obs.append(info["final_obs"])
     b = {key: x.to(envs.device) for key, x in buffer.items()}
     b["obs"], b["done"] = buffer["obs"][:-1], b["terminated"] | b["truncated"]
-    logits, values = (torch.cat(x) for x in zip(*map(agent, buffer["obs"].flatten(0, 1).split(4096))))
+    logits, values = forward(agent, buffer["obs"].flatten(0, 1))
     values = values.unflatten(0, buffer["obs"].shape[:2])
     logprobs = logits.log_softmax(-1).unflatten(0, buffer["obs"].shape[:2])[:-1]
     b["logprobs"] = logprobs.gather(-1, b["actions"].unsqueeze(-1)).squeeze(-1)
     b["values"], b["next_values"] = values[:-1], values[1:].clone()
-    b["next_values"][b["done"]] = agent(torch.cat(final_obs))[1]  # the state reached, before any autoreset
+    if envs.dense:  # the state reached, before any autoreset
+        b["next_values"] = torch.where(b["done"], forward(agent, torch.cat(final_obs))[1].view_as(b["done"]), b["next_values"])
+    else:
+        b["next_values"][b["done"]] = agent(torch.cat(final_obs))[1]
     return b
+
+
+def forward(agent, obs):
+    """agent(obs) of many rows (batch, obs_dim), some at a time."""
+    rows = 4096 if obs.device.type == "cpu" else 65536
+    return tuple(torch.cat(x) for x in zip(*map(agent, obs.split(rows))))
 
 
 def gae(rewards, values, next_values, terminated, done, gamma, gae_lambda):
@@ -171,7 +184,7 @@ def ppo_loss(agent, m, args):
     ratio = log_ratio.exp()
     advantages = m["advantages"]
     if args.norm_advantages:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        advantages = common.standardised(advantages)
     clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
     policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
     value_loss = (values - m["returns"]).square().mean()
@@ -183,9 +196,13 @@ def ppo_loss(agent, m, args):
 
 
 def gradient(agent, m, args):
-    """Gradient of ppo_loss as one vector in the order of agent.parameters(), at most max_grad_norm long, and metrics."""
+    """Gradient of ppo_loss as one vector in the order of agent.parameters(), at most max_grad_norm long, and metrics.
+
+    Several processes have the same gradient, that of all their minibatches together; metrics are of one's own.
+    """
     loss, metrics = ppo_loss(agent, m, args)
     grad = torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(agent.parameters()))])
+    grad = common.averaged(grad)
     return grad * (args.max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0), metrics
 
 
@@ -204,9 +221,12 @@ def update(learn_minibatch, b, args):
     """
     keys = ("obs", "actions", "logprobs", "advantages", "returns")
     batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
-    valid = b["valid"].flatten().nonzero().squeeze(1)
+    size, device = len(batch["actions"]), batch["actions"].device
+    valid = b["valid"].flatten().nonzero().squeeze(1) if "valid" in b else None
     for _ in range(args.num_epochs):
-        order = valid[torch.randperm(b["valid"].numel(), device=valid.device) % len(valid)]
+        order = common.permutation(size, device)
+        if valid is not None:
+            order = valid[order % len(valid)]
         for index in order.chunk(args.num_minibatches):
             metrics = learn_minibatch(batch, index)
         if args.target_kl and metrics["approx_kl"] > args.target_kl:
@@ -215,8 +235,8 @@ def update(learn_minibatch, b, args):
 
 
 def train(args):
-    run = common.start(args, __file__)
-    envs = run.make_envs(args.num_envs)
+    run = common.start(args, __file__, parallel=True)
+    envs = run.make_envs(args.num_envs, on_device=True)
     agent = Agent(envs, args).to(run.device)
     optimizer = common.Adam(agent, args.learning_rate, eps=1e-5)
     act, learn_minibatch = agent.act, lambda batch, index: learn(agent, optimizer, batch, index, args)
@@ -225,16 +245,23 @@ def train(args):
     buffer = make_buffer(envs, args.num_steps)
     envs.reset(seed=run.env_seed)
     run.persist(agent=agent, optimizer=optimizer, envs=envs)
-    for step in run.steps(args.num_envs * args.num_steps):
-        if args.anneal_lr:
-            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
-            optimizer.learning_rate.fill_(args.learning_rate * (1 - progress))
+    common.spread(optimizer.vector)
+
+    def iterate():
         b = rollout(agent, act, envs, buffer)
         b["advantages"] = gae(
             b["rewards"], b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda
         )
         b["returns"] = b["advantages"] + b["values"]
-        metrics = update(learn_minibatch, b, args)
+        return update(learn_minibatch, b, args)
+
+    if envs.dense and not args.target_kl:  # nothing waits for the device: a GPU replays the iteration as one graph
+        iterate = common.captured(iterate, run.device)
+    batch_size = common.WORLD_SIZE * args.num_envs * args.num_steps
+    for step in run.steps(batch_size):
+        if args.anneal_lr:
+            optimizer.learning_rate.fill_(args.learning_rate * (1 - (step - batch_size) / args.total_timesteps))
+        metrics = iterate()
         run.log(step, {**envs.episode_metrics(), **metrics})
     if args.eval_episodes:
         run.summary.update(common.evaluate(agent.act, run.make_envs(args.num_envs), args.eval_episodes, run.eval_seed))

@@ -164,7 +164,8 @@ class Lanes(nn.Module):
 def make_buffer(envs, agent, num_steps):
     """Rollout storage: (num_steps, num_envs, ...), with one row more for what is seen and for memory."""
     shape, more, device = (num_steps, envs.num_envs), (num_steps + 1, envs.num_envs), envs.device
-    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in ("terminated", "truncated", "valid")}
+    flags = ("terminated", "truncated") if envs.dense else ("terminated", "truncated", "valid")
+    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in flags}
     buffer["obs"] = torch.zeros((*more, envs.obs_dim), dtype=envs.obs_dtype, device=device)
     buffer["last_actions"] = torch.zeros(more, dtype=torch.long, device=device)
     buffer["last_rewards"] = torch.zeros(more, device=device)
@@ -182,7 +183,7 @@ def rollout(agent, act, envs, lanes, buffer):
     """
     final_obs = []
     rows = {key: x.unbind() for key, x in buffer.items()}  # views of each step
-    num_steps = len(rows["valid"])
+    num_steps = len(rows["terminated"])
     noise = gumbel((num_steps, envs.num_envs, envs.num_actions), envs.device)
     for key, x in lanes.named_buffers():
         rows[key][0].copy_(x)
@@ -196,7 +197,8 @@ def rollout(agent, act, envs, lanes, buffer):
         rows["last_rewards"][t + 1].copy_(reward)
         rows["terminated"][t].copy_(terminated)
         rows["truncated"][t].copy_(truncated)
-        rows["valid"][t].copy_(info["valid"])
+        if not envs.dense:
+            rows["valid"][t].copy_(info["valid"])
         final_obs.append(info["final_obs"])
     rows["obs"][-1].copy_(envs.obs)
     rows["starts"][-1].copy_(envs.starts)
@@ -209,7 +211,11 @@ def rollout(agent, act, envs, lanes, buffer):
     b["logprobs"] = logits.log_softmax(-1).gather(-1, b["actions"].unsqueeze(-1)).squeeze(-1)
     last_value = agent(*(buffer[key][-1:] for key in SEEN), lanes.memory)[1]
     b["next_values"] = torch.cat([b["values"][1:], last_value])
-    if done.any():  # the state reached, before any autoreset, with the memory of its episode
+    if envs.dense:
+        seen = torch.cat(final_obs), b["actions"].flatten(), b["rewards"].flatten(), torch.zeros_like(done).flatten()
+        final_values = agent(*(x.unsqueeze(0) for x in seen), buffer["memory"][1:].flatten(0, 1))[1]
+        b["next_values"] = torch.where(done, final_values.view_as(done), b["next_values"])
+    elif done.any():  # the state reached, before any autoreset, with the memory of its episode
         seen = torch.cat(final_obs), b["actions"][done], b["rewards"][done], torch.zeros_like(done[done])
         b["next_values"][done] = agent(*(x.unsqueeze(0) for x in seen), buffer["memory"][1:][done])[1][0]
     return b
@@ -262,11 +268,11 @@ def ppo_loss(agent, m, args):
     logits, values, _ = agent(*(m[key] for key in SEEN), m["memory"])
     all_logprobs = logits.log_softmax(-1)
     log_ratio = all_logprobs.gather(-1, m["actions"].unsqueeze(-1)).squeeze(-1) - m["logprobs"]
-    entropies = -(all_logprobs.exp() * all_logprobs).sum(-1)
-    valid = m["valid"]
-    log_ratio, values, entropies, advantages, returns = (
-        x[valid] for x in (log_ratio, values, entropies, m["advantages"], m["returns"])
-    )
+    entropies, advantages, returns = -(all_logprobs.exp() * all_logprobs).sum(-1), m["advantages"], m["returns"]
+    if "valid" in m:
+        log_ratio, values, entropies, advantages, returns = (
+            x[m["valid"]] for x in (log_ratio, values, entropies, advantages, returns)
+        )
     ratio = log_ratio.exp()
     if args.norm_advantages:
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
@@ -289,9 +295,10 @@ def gradient(agent, m, args):
 
 def update(agent, optimizer, b, args):
     """num_epochs passes over the rollout in minibatches of lanes. Returns the last one's metrics."""
-    batch = {key: b[key][: args.num_steps] for key in (*SEEN, "actions", "logprobs", "advantages", "returns", "valid")}
+    keys = (*SEEN, "actions", "logprobs", "advantages", "returns", "valid")
+    batch = {key: b[key][: args.num_steps] for key in keys if key in b}
     for _ in range(args.num_epochs):
-        for lanes in torch.randperm(args.num_envs, device=b["valid"].device).chunk(args.num_minibatches):
+        for lanes in common.permutation(args.num_envs, b["done"].device).chunk(args.num_minibatches):
             m = {key: x.index_select(1, lanes) for key, x in batch.items()}
             m["memory"] = b["memory"][0].index_select(0, lanes)
             grad, metrics = gradient(agent, m, args)
@@ -303,7 +310,7 @@ def update(agent, optimizer, b, args):
 
 def train(args):
     run = common.start(args, __file__)
-    envs = run.make_envs(args.num_envs)
+    envs = run.make_envs(args.num_envs, on_device=True)
     agent = Agent(envs, args).to(run.device)
     optimizer = common.Adam(agent, args.learning_rate, eps=1e-5)
     lanes = Lanes(agent, args.num_envs).to(run.device)
@@ -312,15 +319,21 @@ def train(args):
     buffer = make_buffer(envs, agent, args.num_steps)
     envs.reset(seed=run.env_seed)
     run.persist(agent=agent, optimizer=optimizer, lanes=lanes, scale=scale, envs=envs)
-    for step in run.steps(args.num_envs * args.num_steps):
-        if args.anneal_lr:
-            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
-            optimizer.learning_rate.fill_(args.learning_rate * (1 - progress))
+
+    def iterate():
         b = rollout(agent, act, envs, lanes, buffer)
         rewards = scale(b["rewards"], b["done"]) if args.scale_rewards else b["rewards"]
         b["advantages"] = gae(rewards, b["values"], b["next_values"], b["terminated"], b["done"], args.gamma, args.gae_lambda)
         b["returns"] = b["advantages"] + b["values"]
-        metrics = update(agent, optimizer, b, args)
+        return update(agent, optimizer, b, args)
+
+    if envs.dense and not args.target_kl:  # nothing waits for the device: a GPU replays the iteration as one graph
+        iterate = common.captured(iterate, run.device)
+    for step in run.steps(args.num_envs * args.num_steps):
+        if args.anneal_lr:
+            progress = (step - args.num_envs * args.num_steps) / args.total_timesteps
+            optimizer.learning_rate.fill_(args.learning_rate * (1 - progress))
+        metrics = iterate()
         run.log(step, {**envs.episode_metrics(), **metrics})
     if args.eval_episodes:
         played = run.make_envs(args.num_envs)

@@ -132,7 +132,8 @@ class RunningMeanStd(nn.Module):
         total = self.count + len(x)
         delta = mean.double() - self.mean
         spread = self.var * self.count + var.double() * len(x) + delta**2 * self.count * len(x) / total
-        self.mean, self.var, self.count = self.mean + delta * len(x) / total, spread / total, total
+        for old, new in ((self.mean, self.mean + delta * len(x) / total), (self.var, spread / total), (self.count, total)):
+            old.copy_(new)
 
 
 class ReturnScaler(nn.Module):
@@ -148,7 +149,7 @@ class ReturnScaler(nn.Module):
         """rewards (num_steps, num_envs): each env has its own sum, which runs along time."""
         sums = torch.empty_like(rewards)
         for t, reward in enumerate(rewards):
-            sums[t] = self.sums = self.gamma * self.sums + reward
+            sums[t] = self.sums.mul_(self.gamma).add_(reward)
         self.stats.update(sums.flatten())
         return rewards / (self.stats.var.sqrt().float() + 1e-8)
 
@@ -235,35 +236,39 @@ class Visits:
         env = envs.envs.unwrapped.env
         self.ids, obs = env.cell_observations()
         self.obs = envs.rows(obs)
-        self.counts = np.zeros(env.num_cells, np.int64)
+        self.table = torch.zeros(env.num_cells, dtype=torch.long, device=envs.device if envs.dense else "cpu")
 
     def add(self, cells):
         """Counts cells (num_steps, num_envs) in order of time; returns each one's count after its own step."""
-        numbers = np.empty(cells.shape, np.int64)
+        numbers, ones = torch.empty_like(cells), torch.ones_like(cells[0])
         for t, cell in enumerate(cells):
-            self.counts += np.bincount(cell, minlength=len(self.counts))
-            numbers[t] = self.counts[cell]
+            numbers[t] = self.table.index_add_(0, cell, ones)[cell]
         return numbers
+
+    @property
+    def counts(self):
+        return self.table.cpu().numpy()
 
     @property
     def coverage(self):
         return float((self.counts[self.ids] > 0).mean())
 
     def state_dict(self):
-        return {"counts": torch.from_numpy(self.counts.copy())}
+        return {"counts": self.table}
 
     def load_state_dict(self, state):
-        self.counts = state["counts"].numpy().copy()
+        self.table.copy_(state["counts"])
 
 
 def make_buffer(envs, num_steps):
     """Rollout storage, (num_steps, num_envs, ...); obs has one row more."""
     shape, device = (num_steps, envs.num_envs), envs.device
-    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in ("terminated", "truncated", "valid")}
+    flags = ("terminated", "truncated") if envs.dense else ("terminated", "truncated", "valid")
+    buffer = {key: torch.zeros(shape, dtype=torch.bool, device=device) for key in flags}
     buffer["obs"] = torch.zeros((num_steps + 1, envs.num_envs, envs.obs_dim), dtype=envs.obs_dtype, device=device)
     buffer["actions"] = torch.zeros(shape, dtype=torch.long, device=device)
     buffer["rewards"] = torch.zeros(shape, device=device)
-    buffer["cells"] = torch.zeros(shape, dtype=torch.long)
+    buffer["cells"] = torch.zeros(shape, dtype=torch.long, device=device if envs.dense else "cpu")
     return buffer
 
 
@@ -279,21 +284,34 @@ def rollout(agent, envs, buffer):
         action = agent.act(buffer["obs"][t])
         next_obs, reward, terminated, truncated, info = envs.step(action)
         buffer["obs"][t + 1], buffer["actions"][t], buffer["rewards"][t] = next_obs, action, reward
-        buffer["terminated"][t], buffer["truncated"][t], buffer["valid"][t] = terminated, truncated, info["valid"]
+        buffer["terminated"][t], buffer["truncated"][t] = terminated, truncated
+        if not envs.dense:
+            buffer["valid"][t] = info["valid"]
         buffer["cells"][t] = torch.as_tensor(info["reached"].get("cell", 0))
         final_obs.append(info["final_obs"])
     b = {**buffer, "obs": buffer["obs"][:-1], "done": buffer["terminated"] | buffer["truncated"]}
-    logits, values = (torch.cat(x) for x in zip(*map(agent, buffer["obs"].flatten(0, 1).split(4096))))
+    logits, values = forward(agent, buffer["obs"].flatten(0, 1))
     values = values.unflatten(0, buffer["obs"].shape[:2])
     logprobs = logits.log_softmax(-1).unflatten(0, buffer["obs"].shape[:2])[:-1]
     b["logprobs"] = logprobs.gather(-1, b["actions"].unsqueeze(-1)).squeeze(-1)
     b["values"], b["next_values"] = values[:-1, ..., 0], values[1:, ..., 0].clone()
     b["int_values"], b["int_next_values"] = values[:-1, ..., 1], values[1:, ..., 1]  # the bonus runs on after a reset
     final_obs = torch.cat(final_obs)
-    b["next_values"][b["done"]] = agent(final_obs)[1][:, 0]  # the state reached, before any autoreset
-    b["next_obs"] = buffer["obs"][1:].clone()
-    b["next_obs"][b["done"]] = final_obs
+    if envs.dense:  # the state reached, before any autoreset
+        final_values = forward(agent, final_obs)[1][:, 0].view_as(b["done"])
+        b["next_values"] = torch.where(b["done"], final_values, b["next_values"])
+        b["next_obs"] = final_obs.view_as(b["obs"])
+    else:
+        b["next_values"][b["done"]] = agent(final_obs)[1][:, 0]
+        b["next_obs"] = buffer["obs"][1:].clone()
+        b["next_obs"][b["done"]] = final_obs
     return b
+
+
+def forward(agent, obs):
+    """agent(obs) of many rows (batch, obs_dim), some at a time."""
+    rows = 4096 if obs.device.type == "cpu" else 65536
+    return tuple(torch.cat(x) for x in zip(*map(agent, obs.split(rows))))
 
 
 @torch.no_grad()
@@ -301,7 +319,8 @@ def warm_up(novelty, agent, envs, args):
     """Random play that starts the observation statistics and fixes the targets' scale on its first rollout."""
     first = None
     for _ in range(args.warmup_rollouts):
-        rows = [envs.step(torch.randint(envs.num_actions, (envs.num_envs,)))[0] for _ in range(args.num_steps)]
+        actions = torch.randint(envs.num_actions, (args.num_steps, envs.num_envs), device=envs.device)
+        rows = [envs.step(action)[0].clone() for action in actions]
         x = agent.encoder(torch.cat(rows))
         novelty.obs_stats.update(x)
         first = x if first is None else first
@@ -343,24 +362,33 @@ def rdd_loss(agent, novelty, m, args):
     return loss, {key: x.detach() for key, x in metrics.items()}
 
 
-def update(agent, novelty, optimizer, loss_function, b, args):
+def gradient(loss, modules, max_grad_norm):
+    """Gradient of the loss as one vector for each module in the order of its parameters; together at most so long."""
+    sizes = [sum(x.numel() for x in module.parameters()) for module in modules]
+    grads = torch.autograd.grad(loss, [x for module in modules for x in module.parameters()])
+    grad = torch.cat([x.flatten() for x in grads])
+    return (grad * (max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0)).split(sizes)
+
+
+def update(agent, novelty, optimizers, loss_function, b, args):
     """num_epochs passes over the rollout in minibatches; returns the last minibatch's metrics."""
     keys = ("obs", "actions", "logprobs", "advantages", "returns", "int_returns")
     batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
-    valid = b["valid"].flatten().nonzero().squeeze(1)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    valid = b["valid"].flatten().nonzero().squeeze(1) if "valid" in b else None
+    size, device = len(batch["actions"]) if valid is None else len(valid), batch["actions"].device
+    learning = {"agent": agent, **({"predictor": novelty.predictor} if args.predicts else {})}
     for _ in range(args.num_epochs):
-        order = valid[torch.randperm(len(valid), device=valid.device)]
+        order = common.permutation(size, device)
+        if valid is not None:
+            order = valid[order]
         for index in order.chunk(args.num_minibatches):
             m = {key: x.index_select(0, index) for key, x in batch.items()}
             if args.predicts:  # the order is random, so the first samples are a random share
                 share = index[: int(len(index) * args.update_proportion)]
                 m["whitened"], m["target"] = b["whitened"][share], b["target"][share]
             loss, metrics = loss_function(agent, novelty, m, args)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, args.max_grad_norm, foreach=True)
-            optimizer.step()
+            for name, grad in zip(learning, gradient(loss, learning.values(), args.max_grad_norm)):
+                optimizers[name].step(grad)
     return metrics
 
 
@@ -369,9 +397,9 @@ def intrinsic_rewards(agent, novelty, visits, b, args):
     """The arm's bonus for every state reached, (num_steps, num_envs); leaves the predictor's batch in b."""
     shape = b["rewards"].shape
     if visits:
-        numbers = visits.add(b["cells"].numpy())
+        numbers = visits.add(b["cells"])
     if args.arm == "count":
-        return torch.from_numpy(numbers**-0.5).float().to(b["rewards"].device)
+        return (numbers.double() ** -0.5).to(b["rewards"])
     if not args.predicts:
         return torch.zeros_like(b["rewards"])
     x = agent.encoder(b["next_obs"].flatten(0, 1))
@@ -429,12 +457,12 @@ def report(run, metrics, window):
 
 def train(args):
     run = common.start(args, __file__)
-    envs = run.make_envs(args.num_envs)
+    envs = run.make_envs(args.num_envs, on_device=True)
     agent = Agent(envs, args).to(run.device)
     novelty = Novelty(agent.encoder.dim, args).to(run.device)
     scaler = ReturnScaler(args.num_envs, args.int_gamma).to(run.device)
-    groups = [{"params": list(agent.parameters())}, {"params": list(novelty.predictor.parameters())}]
-    optimizer = torch.optim.Adam(groups, lr=args.learning_rate, eps=1e-5, fused=True)
+    modules = {"agent": agent, "predictor": novelty.predictor}
+    optimizers = {name: common.Adam(module, args.learning_rate, eps=1e-5) for name, module in modules.items()}
     loss_function = torch.compile(rdd_loss) if args.compile else rdd_loss
     buffer = make_buffer(envs, args.num_steps)
     visits = Visits(envs) if hasattr(getattr(envs.envs.unwrapped, "env", None), "cell_observations") else None
@@ -442,16 +470,15 @@ def train(args):
         raise common.UsageError(f"--arm count needs an environment with cells, {args.env} has none")
     int_coef = 0.0 if args.arm == "ppo" else args.int_coef
     envs.reset(seed=run.env_seed)
-    counted = {"visits": visits} if visits else {}
-    run.persist(agent=agent, novelty=novelty, scaler=scaler, optimizer=optimizer, envs=envs, **counted)
+    stateful = {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
+    if visits:
+        stateful["visits"] = visits
+    run.persist(agent=agent, novelty=novelty, scaler=scaler, envs=envs, **stateful)
     if run.step == 0 and args.predicts:
         warm_up(novelty, agent, envs, args)
         envs.reset(seed=run.env_seed)
-    for step in run.steps(args.num_envs * args.num_steps):
-        previous = step - args.num_envs * args.num_steps
-        if args.rdd_lr_decay:
-            progress = previous / args.total_timesteps
-            optimizer.param_groups[1]["lr"] = args.learning_rate * (1 - progress)
+
+    def iterate():
         b = rollout(agent, envs, buffer)
         bonuses = intrinsic_rewards(agent, novelty, visits, b, args)
         int_rewards = scaler(bonuses)
@@ -461,8 +488,16 @@ def train(args):
         b["returns"] = ext_advantages + b["values"]
         b["int_returns"] = int_advantages + b["int_values"]
         b["advantages"] = args.ext_coef * ext_advantages + int_coef * int_advantages
-        metrics = {**envs.episode_metrics(), **update(agent, novelty, optimizer, loss_function, b, args)}
-        metrics["bonus"] = bonuses.mean()
+        return {**update(agent, novelty, optimizers, loss_function, b, args), "bonus": bonuses.mean()}
+
+    if envs.dense:  # nothing waits for the device: a GPU replays the iteration as one graph
+        iterate = common.captured(iterate, run.device)
+    for step in run.steps(args.num_envs * args.num_steps):
+        previous = step - args.num_envs * args.num_steps
+        if args.rdd_lr_decay:
+            progress = previous / args.total_timesteps
+            optimizers["predictor"].learning_rate.fill_(args.learning_rate * (1 - progress))
+        metrics = {**iterate(), **envs.episode_metrics()}
         if visits:
             metrics["coverage"] = visits.coverage  # of the whole training, not of an episode
         reports = [str(at) for at in args.report_at if previous < at <= step]

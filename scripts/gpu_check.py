@@ -9,6 +9,8 @@
   random actions and autoreset in the same step, over whole episodes (or PERIOD steps). A call counts as one step per
   environment.
 - threads: the same by the number of threads in a block, with THREADS_ENVS environments.
+- learning: agents/ppo.py on the GPU, environments included, solves small rooms within a million steps.
+- training: its steps/s in FourRooms by number of environments, of iterations that are one graph; eager and with --compile.
 
 A check that fails is a row with its error, and the next one goes on. Rows are stored as they come, under the device's name,
 in docs/benchmarks/gpu.json or the file given with --out; rows stored before stay until the same check is made again, unless
@@ -24,7 +26,9 @@ import math
 import multiprocessing
 import os
 import platform
+import statistics
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime, timezone
@@ -49,7 +53,7 @@ STORED = Path(__file__).parents[1] / "docs" / "benchmarks" / "gpu.json"
 ROOMS = f"{NAMESPACE}/FourRooms-v0"  # of the graph
 IDS = tuple(f"{NAMESPACE}/{name}" for name in KERNEL_NAMES)
 MEASURED = tuple(f"{NAMESPACE}/{name}" for name in ("XLand-v0", "FourRooms-v0", "KeyRoom-v0", "MetaBandit-v0", "DeepSea-v0"))
-CHECKS = ("equality", "graph", "throughput", "threads")
+CHECKS = ("equality", "graph", "throughput", "threads", "learning", "training")
 PACKAGES = ("explore-gym", "gymnasium", "numpy", "numba", "numba-cuda", "torch")
 EXACT = {"sqrt", "floor", "ceil", "fabs", "inf", "nan", "pi", "isnan", "isinf", "trunc"}  # of math, as IEEE 754 defines them
 RELATIVE = {8: 1e-9, 4: 1e-6}  # largest relative difference of floats of that many bytes
@@ -57,17 +61,21 @@ EPISODE = 30  # steps that episodes of the equality check may have, so that many
 STEPS = 16  # in a graph whose speed is measured
 PERIOD = 128  # steps that a measurement has at least, where episodes may be longer
 THREADS, THREADS_ENVS = (32, 64, 128, 256), 262_144
+SMALL_ROOMS = dict(env=ROOMS, env_kwargs='{"size": 9}', num_envs=1024, num_steps=16, total_timesteps=1_000_000)
+SOLVED = 0.8  # return of a policy that finds the goal without detours in small rooms: 0.91 on the CPU, after as many steps
+ITERATIONS, SETTLED = 16, 6  # of a training whose speed is measured; those before aren't
 
 
 @dataclasses.dataclass
 class Args:
-    checks: tuple[Literal["equality", "graph", "throughput", "threads"], ...] = CHECKS
+    checks: tuple[Literal["equality", "graph", "throughput", "threads", "learning", "training"], ...] = CHECKS
     ids: tuple[str, ...] = IDS  # of the equality check
     measured: tuple[str, ...] = MEASURED  # ids whose speed is measured; the first two with other numbers of threads, too
     layouts: tuple[Literal["records", "fields"], ...] = LAYOUTS  # of measured ids; all others have the first
     num_envs: int = 128  # of the equality check
     num_steps: int = 70  # likewise
     batch_sizes: tuple[int, ...] = (4096, 16384, 65536, 262_144, 1_048_576)
+    training_sizes: tuple[int, ...] = (1024, 4096, 16384, 65536)  # environments of PPO
     seconds: float = 0.2  # of one measurement, at least
     processes: int = os.cpu_count() or 1  # that compile ahead
     out: Path | None = None  # file for the rows in place of docs/benchmarks/gpu.json
@@ -355,6 +363,33 @@ def measure(env_id, num_envs, seconds, layout, threads=CudaVectorEnv.threads):
     }
 
 
+def train_ppo(**settings):
+    """Rows of metrics of agents/ppo.py on the GPU."""
+    from explore_gym.agents import common, ppo
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = ppo.train(ppo.Args(**settings, device="cuda", run_dir=f"{folder}/run", quiet=True))
+        return common.read_metrics(run.metrics_file)
+
+
+def learn():
+    """PPO with policy, environments and update in one graph must reach the return SOLVED."""
+    rows = train_ppo(**SMALL_ROOMS)
+    score = rows[-1]["episode_return"]
+    if not score >= SOLVED:
+        raise AssertionError(f"return {score:.3f} after {rows[-1]['step']:,} steps, at least {SOLVED} expected")
+    return {"found": f"return {score:.3f} after {rows[-1]['step']:,} steps", "episode_return": score}
+
+
+def train(num_envs, compiled):
+    """Steps/s of PPO on FourRooms, environments included: the median of iterations that replay a graph."""
+    num_steps = 16
+    steps = ITERATIONS * num_steps * num_envs
+    rows = train_ppo(env=ROOMS, num_envs=num_envs, num_steps=num_steps, total_timesteps=steps, compile=compiled)
+    speed = statistics.median(row["sps"] for row in rows[SETTLED:])
+    return {"found": f"{speed / 1e6:,.2f} M/s", "num_envs": num_envs, "compile": compiled, "steps_per_second": speed}
+
+
 def make_checks(args, report):
     """In the simulator, which has neither graphs nor a speed, equality alone."""
     pairs = args.played()
@@ -375,6 +410,12 @@ def make_checks(args, report):
         for env_id, layout, threads in itertools.product(args.measured[:2], args.layouts, THREADS):
             name = f"{env_id}, {THREADS_ENVS:,}, {layout}, blocks of {threads}"
             report.run("threads", name, measure, env_id, THREADS_ENVS, args.seconds, layout, threads)
+    if "learning" in args.checks and not SIMULATED:
+        report.run("learning", "PPO in small rooms", learn)
+    if "training" in args.checks and not SIMULATED:
+        for num_envs, compiled in itertools.product(args.training_sizes, (False, True)):
+            name = f"PPO on {ROOMS}, {num_envs:,}{', --compile' if compiled else ''}"
+            report.run("training", name, train, num_envs, compiled)
 
 
 def run(args):

@@ -19,18 +19,28 @@ SYMBOLIC_SIZES = (11, 6, 4)  # numbers of Minigrid's object, colour and state co
 MAX_CODES = 32  # bytes that are declared to stay below this are codes
 
 
-def make_vec(env_id: str, num_envs: int, env_kwargs: dict, autoreset_mode: str) -> gym.vector.VectorEnv:
+def make_vec(
+    env_id: str, num_envs: int, env_kwargs: dict, autoreset_mode: str, device: torch.device | None = None
+) -> gym.vector.VectorEnv:
     """Makes a vector env in the autoreset mode asked for; a world with several agents has a lane for each of them.
+
+    With a device, environments of the suite with one agent are on it, if the mode is SameStep.
 
     Raises:
         UsageError: unknown id, kwargs that the environment refuses, or lanes that don't fill whole worlds.
     """
     import explore_gym  # noqa: F401  registers the Explore ids
+    from explore_gym.envs.engine import KernelEnv
     from explore_gym.envs.xland.lanes import AgentLanes
 
     try:
         spec = gym.spec(env_id)
         if spec.namespace == "Explore":
+            if device is not None and autoreset_mode == "SameStep":
+                env = gym.make(env_id, **env_kwargs).unwrapped
+                if isinstance(env, KernelEnv) and getattr(env, "num_agents", 1) == 1:
+                    options = {"autoreset_mode": autoreset_mode, "device": device, "copy": False}
+                    return gym.make_vec(env_id, num_envs=num_envs, **options, **env_kwargs)
             envs = gym.make_vec(env_id, num_envs=num_envs, autoreset_mode=autoreset_mode, **env_kwargs)
             agents = getattr(envs.unwrapped.env, "num_agents", 1)
             if agents == 1:
@@ -111,6 +121,24 @@ def obs_layout(space: spaces.Space) -> list[Part]:
     return parts
 
 
+def rows_dtype(space: spaces.Space) -> torch.dtype:
+    """The type of observation rows: uint8 if all components are, else float32."""
+    components = space.values() if isinstance(space, spaces.Dict) else [space]
+    bytes_only = all(c.dtype == np.uint8 for c in components if not isinstance(c, spaces.Text))
+    return torch.uint8 if bytes_only else torch.float32
+
+
+def actions_of(space: spaces.Space) -> tuple[int, int]:
+    """The number of actions, and the first of them.
+
+    Raises:
+        UsageError: the space isn't Discrete.
+    """
+    if not isinstance(space, spaces.Discrete):
+        raise UsageError(f"the action space must be Discrete, got {space}")
+    return int(space.n), int(space.start)
+
+
 class Features(nn.Module):
     """Observation rows (batch, obs_dim) -> float32 features (batch, dim), without parameters.
 
@@ -170,6 +198,8 @@ class TorchVectorEnv:
     several agents in a world also the return of each.
     """
 
+    dense = False  # final_obs has rows for ended episodes only, see `DeviceVectorEnv`
+
     def __init__(self, envs: gym.vector.VectorEnv, device: torch.device | str = "cpu"):
         self.envs, self.device, self.num_envs = envs, torch.device(device), envs.num_envs
         self.mode = envs.metadata["autoreset_mode"]
@@ -177,14 +207,8 @@ class TorchVectorEnv:
         self.worlds = getattr(envs, "worlds", envs).unwrapped  # what has a state
         self.layout = obs_layout(envs.single_observation_space)
         self.obs_dim = self.layout[-1].stop
-        numpy_space = envs.single_observation_space
-        components = numpy_space.values() if isinstance(numpy_space, spaces.Dict) else [numpy_space]
-        self.bytes_only = all(c.dtype == np.uint8 for c in components if not isinstance(c, spaces.Text))
-        self.obs_dtype = torch.uint8 if self.bytes_only else torch.float32
-        if not isinstance(envs.single_action_space, spaces.Discrete):
-            raise UsageError(f"the action space must be Discrete, got {envs.single_action_space}")
-        self.num_actions = int(envs.single_action_space.n)
-        self.first_action = int(envs.single_action_space.start)
+        self.obs_dtype = rows_dtype(envs.single_observation_space)
+        self.num_actions, self.first_action = actions_of(envs.single_action_space)
         self.resetting = np.zeros(self.num_envs, bool)  # lanes whose next step is a reset (NEXT_STEP only)
         self.episode_return = np.zeros(self.num_envs)
         self.episode_length = np.zeros(self.num_envs, np.int64)
@@ -199,7 +223,7 @@ class TorchVectorEnv:
 
     def rows(self, obs: Any) -> torch.Tensor:
         """Flattens a batch of observations into (batch, obs_dim)."""
-        dtype = np.uint8 if self.bytes_only else np.float32
+        dtype = np.uint8 if self.obs_dtype is torch.uint8 else np.float32
         components = [obs[part.name] if part.name else obs for part in self.layout]
         flat = [np.asarray(c).reshape(len(c), -1) for c in components]
         for i, part in enumerate(self.layout):

@@ -21,6 +21,8 @@ import gymnasium
 import numpy as np
 import torch
 
+from explore_gym.agents.common.device_envs import DeviceVectorEnv, device_for_envs
+from explore_gym.agents.common.distributed import RANK, WORLD_SIZE, any_true, join
 from explore_gym.agents.common.envs import TorchVectorEnv, make_vec
 from explore_gym.agents.common.errors import UsageError
 
@@ -97,13 +99,19 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def start(args: Args, agent_file: str) -> Run:
-    """Seeds everything, opens the run directory and returns the Run.
+def start(args: Args, agent_file: str, parallel: bool = False) -> Run:
+    """Seeds everything, opens the run directory and returns the Run; parallel: whether the agent can be one of several.
 
     Raises:
-        UsageError: the device cannot be used, or the run directory belongs to another run.
+        UsageError: the device cannot be used, the run directory belongs to another run, or torchrun has started several
+            processes of an agent that runs in one.
     """
-    return Run(args, Path(agent_file).stem)
+    agent = Path(agent_file).stem
+    if WORLD_SIZE > 1 and not parallel:
+        raise UsageError(f"agents/{agent}.py trains in one process, got {WORLD_SIZE}: start it without torchrun")
+    if WORLD_SIZE > 1 and args.compile:
+        raise UsageError("compile must be off in several processes: their exchange is no part of a compiled graph")
+    return Run(args, agent)
 
 
 class Run:
@@ -115,15 +123,18 @@ class Run:
     def __init__(self, args: Args, agent: str):
         self.args, self.agent = args, agent
         self.device = choose_device(args.device)
+        join(self.device)
         torch.set_num_threads(args.threads)
         torch.set_float32_matmul_precision("high")
-        env_seed, eval_seed, torch_seed = np.random.SeedSequence(args.seed).generate_state(3)
+        seeds = np.random.SeedSequence(args.seed, spawn_key=(RANK,) if RANK else ())  # each process has lanes of its own
+        env_seed, eval_seed, torch_seed = seeds.generate_state(3)
         self.env_seed, self.eval_seed = int(env_seed), int(eval_seed)  # neighbouring seeds share no lane
         torch.manual_seed(int(torch_seed))
         np.random.seed(int(torch_seed))
         random.seed(int(torch_seed))
 
         self.dir = Path(args.run_dir or f"runs/{agent}__{args.env.replace('/', '-').replace(':', '-')}__{args.seed}")
+        self.dir /= f"process{RANK}" if RANK else ""
         self.metrics_file, self.checkpoint_file = self.dir / "metrics.jsonl", self.dir / "checkpoint.pt"
         self.step, self.seconds = 0, 0.0  # environment steps so far; seconds of training, summed over resumes
         self.last: dict[str, float] = {}  # the newest value of every metric
@@ -160,14 +171,18 @@ class Run:
         }
         path.write_text(json.dumps({"args": config, "versions": versions}, indent=2) + "\n")
 
-    def make_envs(self, num_envs: int) -> TorchVectorEnv:
-        """Makes the environment of the arguments, `num_envs` of it at once.
+    def make_envs(self, num_envs: int, on_device: bool = False) -> Any:
+        """Makes the environment of the arguments, `num_envs` of it at once, a `TorchVectorEnv`.
+
+        on_device: whether a `DeviceVectorEnv` will do, too; it is one if the run is on a GPU, where the environment and the
+        mode allow it and numba-cuda is installed.
 
         Raises:
             UsageError: unknown id or arguments, or spaces no agent here can handle.
         """
-        envs = make_vec(self.args.env, num_envs, json.loads(self.args.env_kwargs), self.args.autoreset_mode)
-        return TorchVectorEnv(envs, self.device)
+        device = device_for_envs(self.device) if on_device else None
+        envs = make_vec(self.args.env, num_envs, json.loads(self.args.env_kwargs), self.args.autoreset_mode, device)
+        return DeviceVectorEnv(envs) if hasattr(envs.unwrapped, "device") else TorchVectorEnv(envs, self.device)
 
     def persist(self, **stateful: Any) -> None:
         """Puts objects with state_dict and load_state_dict into every checkpoint, and restores them on resume.
@@ -261,10 +276,12 @@ class Run:
             while self.step < self.args.total_timesteps:
                 self.step += steps_per_iteration
                 yield self.step
-                if self._signalled:
+                due = time.perf_counter() - saved > self.args.checkpoint_interval
+                signalled, due = any_true([self._signalled, due], self.device)  # processes save and leave together
+                if signalled:
                     self.save()
                     self._leave()
-                if time.perf_counter() - saved > self.args.checkpoint_interval:
+                if due:
                     self.save()
                     saved = time.perf_counter()
             self.save()
@@ -290,11 +307,13 @@ class Run:
             self._progress.stop()
         self._close_logs()
         command = [a for a in sys.argv if a != "--resume"] + ["--resume"]
-        print(f"\nstopped at step {self.step:,}, checkpoint written; continue with\n  python {shlex.join(command)}")
+        start = "python" if WORLD_SIZE == 1 else f"torchrun --nproc-per-node {WORLD_SIZE}"
+        if RANK == 0:
+            print(f"\nstopped at step {self.step:,}, checkpoint written; continue with\n  {start} {shlex.join(command)}")
         sys.exit(130)
 
     def _open_progress(self) -> None:
-        if self.args.quiet or not sys.stdout.isatty():
+        if self.args.quiet or RANK or not sys.stdout.isatty():
             return
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

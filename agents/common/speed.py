@@ -1,4 +1,4 @@
-"""Small networks cost calls, not arithmetic: all parameters as one vector, functions as one compiled graph."""
+"""Small networks cost calls, not arithmetic: all parameters as one vector, functions as one compiled or recorded graph."""
 
 from __future__ import annotations
 
@@ -98,6 +98,45 @@ def compiled(function: Callable, *modules: nn.Module) -> Callable:
         return lambda *xs: nested(graph(*xs), (example,))[0]
 
     return call
+
+
+def captured(function: Callable[[], Any], device: torch.device, warm_up: int = 2) -> Callable[[], Any]:
+    """A function without arguments that works on a GPU, as a CUDA graph; on a CPU the function itself.
+
+    The first `warm_up` calls run as they are, the next one records the graph, which it and all others replay. So whatever the
+    function reads and writes must stay where it is, and nothing in it may wait for the GPU. It returns the graph's tensors,
+    which the next call overwrites.
+    """
+    if device.type != "cuda":
+        return function
+    stream = torch.cuda.Stream(device)
+    graph: torch.cuda.CUDAGraph | None = None
+    result: Any = None
+
+    def call() -> Any:
+        nonlocal graph, result, warm_up
+        if warm_up > 0:
+            warm_up -= 1
+            stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(stream):
+                result = function()
+            torch.cuda.current_stream(device).wait_stream(stream)
+            return result
+        if graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                result = function()
+        graph.replay()
+        return result
+
+    return call
+
+
+def permutation(n: int, device: torch.device) -> torch.Tensor:
+    """The numbers below n in random order; on a GPU by sorting random keys, which a graph can hold."""
+    if device.type != "cuda":
+        return torch.randperm(n, device=device)
+    return torch.rand(n, dtype=torch.float64, device=device).argsort()
 
 
 def flat(args: tuple) -> list[torch.Tensor]:

@@ -122,8 +122,8 @@ def test_loss_adds_the_second_value_and_the_predictor_to_ppo():
 
 def test_visits_count_in_order_of_time():
     visits = rdd.Visits.__new__(rdd.Visits)
-    visits.counts, visits.ids = np.zeros(6, np.int64), np.array([0, 2, 3, 5])
-    numbers = visits.add(np.array([[2, 2, 0], [2, 5, 0]]))
+    visits.table, visits.ids = torch.zeros(6, dtype=torch.long), np.array([0, 2, 3, 5])
+    numbers = visits.add(torch.tensor([[2, 2, 0], [2, 5, 0]]))
     assert numbers.tolist() == [[2, 2, 1], [3, 1, 2]]
     assert visits.counts.tolist() == [2, 0, 3, 0, 0, 1]
     assert visits.coverage == 0.75

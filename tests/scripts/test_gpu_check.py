@@ -148,6 +148,33 @@ def test_speed_is_counted_over_a_whole_period(monkeypatch):
     assert len(calls) > 6 + 25
 
 
+def test_training_counts_settled_iterations_and_learning_must_reach_its_score(monkeypatch):
+    speeds = [1.0] * gpu_check.SETTLED + [2e6, 3e6, 9e6]
+    monkeypatch.setattr(gpu_check, "train_ppo", lambda **settings: [{"sps": speed} for speed in speeds])
+    found = gpu_check.train(64, True)
+    assert (found["steps_per_second"], found["num_envs"], found["compile"]) == (3e6, 64, True)
+    for score, solved in ((0.9, True), (0.5, False)):
+        monkeypatch.setattr(gpu_check, "train_ppo", lambda **settings: [{"step": 10, "episode_return": score}])  # noqa: B023
+        if solved:
+            assert gpu_check.learn()["episode_return"] == score
+        else:
+            with pytest.raises(AssertionError, match=r"return 0.500 after 10 steps, at least 0.8 expected"):
+                gpu_check.learn()
+
+
+@pytest.mark.slow
+def test_training_settings_fit_the_agent(monkeypatch):
+    monkeypatch.setattr(gpu_check, "SMALL_ROOMS", dict(gpu_check.SMALL_ROOMS, num_envs=32, total_timesteps=1024))
+    from explore_gym.agents import ppo
+
+    args = ppo.Args
+    monkeypatch.setattr(ppo, "Args", lambda **settings: args(**{**settings, "device": "cpu"}))
+    monkeypatch.setattr(gpu_check, "SOLVED", 0.0)
+    assert gpu_check.learn()["found"].endswith("after 1,024 steps")
+    monkeypatch.setattr(gpu_check, "ITERATIONS", 7)
+    assert gpu_check.train(4, False)["steps_per_second"] > 0
+
+
 def test_unknown_ids_are_named():
     with pytest.raises(ValueError, match=r"ids must be among .*, got 'Explore/Nowhere-v0'"):
         Args(ids=("Explore/Nowhere-v0",))
