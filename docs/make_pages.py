@@ -452,12 +452,12 @@ def ratio_table(rows):
         else:
             figures = [f"{row['ours']:,.0f}", f"{row['theirs']:,.0f}", f"{row['ratio']:.2f}"]
             figures.append(f"{row['ratio_min']:.2f} to {row['ratio_max']:.2f}")
-        if "wall_ratio" in row:
-            figures.append(f"{row['wall_ratio']:.2f} of {row['train_steps']:,} steps")
+        if "train_steps" in row:
+            figures.append("–" if "missing" in row else f"{row['wall_ratio']:.2f} of {row['train_steps']:,} steps")
         sizes = "–" if "missing" in row else f"{row['num_envs']:,} : {row.get('peer_num_envs', row['num_envs']):,}"
         lines.append([f"`{row['id']}`", row["peer"], sizes, *figures])
     headings = ["Id", "Peer", "Environments", "Ours, steps/s", "Theirs, steps/s", "Ratio", "Range"]
-    training = any("wall_ratio" in row for row in rows)
+    training = any("train_steps" in row for row in rows)
     return table([*headings, "Ratio with start-up"] if training else headings, lines)
 
 

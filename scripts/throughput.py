@@ -13,11 +13,12 @@ How it is measured:
 - XLand-MiniGrid runs in a process of its own, on one thread of one core: vmap and jit of the step with autoreset in the next
   step, one task of ours for each world, which it keeps (our worlds draw another one for each episode). With `taskset -c 0`
   both sides run on that core.
-- Training runs agents/ppo.py, eager and with --compile, and stable-baselines3's PPO in alternation, each in a process of its
-  own with one torch thread: the same environment (ours in Gymnasium's or our vector form, theirs one by one, as it makes
-  them), stable-baselines3's default hyperparameters with 8 environments, two separate 64-64 tanh networks on the same
-  inputs. The ratio of steps/s leaves out imports, compilation and the first iteration of all; the ratio of wall-clock times
-  has them in, and compilation from nothing in its first round, from the cache that this has left in the others.
+- Training runs agents/ppo.py, eager and with --compile, and the PPO of stable-baselines3 and, where --cleanrl names their
+  ppo.py, of CleanRL in alternation, each in a process of its own with one torch thread: the same environment (ours in
+  Gymnasium's or our vector form, theirs one by one, as they make them) and hyperparameters (stable-baselines3's defaults with
+  8 environments, or ours with 32), two separate 64-64 tanh networks on the same inputs. The ratio of steps/s leaves out
+  imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation from nothing
+  in its first round, from the cache that this has left in the others.
 """
 
 import contextlib
@@ -57,20 +58,12 @@ NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
 BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
 XLAND_MINIGRID = Path(__file__).parent / "yardsticks" / "xland_minigrid.py"
 GAMES = {"size": 13}  # XLandGames, with 2 agents
-TRAINING = dict(  # stable-baselines3's defaults, 8 environments; minibatches of 64
-    num_envs=8,
-    num_steps=2048,
-    num_epochs=10,
-    num_minibatches=8 * 2048 // 64,
-    learning_rate=3e-4,
-    anneal_lr=False,
-    gamma=0.99,
-    gae_lambda=0.95,
-    clip_coef=0.2,
-    ent_coef=0.0,
-    vf_coef=0.5,
-    max_grad_norm=0.5,
-    hidden=64,
+SHARED = dict(gamma=0.99, gae_lambda=0.95, clip_coef=0.2, vf_coef=0.5, max_grad_norm=0.5, hidden=64, anneal_lr=False)
+SMALL = dict(  # stable-baselines3's defaults, 8 environments; minibatches of 64
+    SHARED, num_envs=8, num_steps=2048, num_epochs=10, num_minibatches=8 * 2048 // 64, learning_rate=3e-4, ent_coef=0.0
+)
+LARGE = dict(  # the defaults of agents/ppo.py; minibatches of 1024
+    SHARED, num_envs=32, num_steps=128, num_epochs=4, num_minibatches=4, learning_rate=1e-3, ent_coef=0.01
 )
 EPISODE = 100 + 1  # calls: time limit of FourRooms everywhere, and the reset
 
@@ -87,7 +80,8 @@ class Args:
     envpool: bool = False  # instead of the table of ids: EnvPool on every task of Minigrid that both have
     xland: bool = False  # instead of the table of ids: XLand beside XLand-MiniGrid, and worlds for several agents
     peer_python: str = ""  # interpreter that has XLand-MiniGrid; default: this one
-    train: bool = False  # instead of the table of ids: PPO against stable-baselines3's
+    train: bool = False  # instead of the table of ids: PPO against those of others
+    cleanrl: Path | None = None  # ppo.py in a copy of CleanRL's repository
     train_steps: int = 98_304  # environment steps of one training run: 6 iterations
     full: bool = False  # all parts
     store: bool = False  # put what is measured in the place of its part of docs/benchmarks/throughput.json
@@ -103,6 +97,8 @@ class Args:
         for env_id in self.ids:
             if env_id not in IDS:
                 raise ValueError(f"ids must be among {', '.join(IDS)}, got {env_id!r}")
+        if self.cleanrl is not None and not self.cleanrl.is_file():
+            raise ValueError(f"cleanrl must be their file ppo.py, got {str(self.cleanrl)!r}")
         if self.peer_python and shutil.which(self.peer_python) is None:
             raise ValueError(f"peer_python must be an interpreter, got {self.peer_python!r}")
 
@@ -342,10 +338,13 @@ COMPARISONS = (
     ("Explore/HardMaze-v0", BATCH, "PointMaze of gymnasium-robotics, single", point_maze_single, 50.0),
     ("Explore/Driving-v0", BATCH, "crossing of highway-env, single", highway_single, 50.0),
 )
+# id, its arguments and hyperparameters; the ratios to stable-baselines3 and to CleanRL aimed at
 TRAININGS = (
-    ("Explore/FourRooms-v0", {"observation": "image"}, 5.0),
-    ("CartPole-v1", {}, 5.0),
+    ("Explore/FourRooms-v0", {"observation": "image"}, SMALL, (8.0, 3.0)),
+    ("Explore/FourRooms-v0", {"observation": "image"}, LARGE, (8.0, 3.0)),
+    ("CartPole-v1", {}, SMALL, (5.0, None)),
 )
+CLEANRL = Path(__file__).parent / "yardsticks" / "cleanrl_ppo.py"
 
 
 class Report:
@@ -448,39 +447,51 @@ def alternate(first, second, rounds, seconds):
 
 
 def train(args, report):
-    """PPO training: ours, eager and compiled, beside stable-baselines3's."""
-    for env_id, env_kwargs, goal in TRAININGS:
-        row = dict(id=env_id, num_envs=TRAINING["num_envs"], train_steps=args.train_steps, hyperparameters=TRAINING)
-        if importlib.util.find_spec("stable_baselines3") is None:
-            report.add("train", **row, peer="stable-baselines3", goal=goal, missing="No module named 'stable_baselines3'")
-            continue
+    """PPO training: ours, eager and compiled, beside those of others."""
+    present = importlib.util.find_spec("stable_baselines3") is not None, args.cleanrl is not None
+    peers = dict(zip(("stable-baselines3", "CleanRL"), present))
+    reasons = "No module named 'stable_baselines3'", "--cleanrl names no ppo.py"
+    for env_id, env_kwargs, hyperparameters, goals in TRAININGS:
+        row = dict(
+            id=env_id, num_envs=hyperparameters["num_envs"], train_steps=args.train_steps, hyperparameters=hyperparameters
+        )
+        settings = dict(hyperparameters, env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=args.train_steps)
+        contestants = [name for name, there in peers.items() if there]
+        runs = []
         with tempfile.TemporaryDirectory() as cache:
-            runs = [train_all(env_id, env_kwargs, args.train_steps, seed, cache) for seed in range(1, args.rounds + 1)]
-        theirs = {key: [run["theirs"][key] for run in runs] for key in runs[0]["theirs"]}
-        for mode, peer, aim in (("eager", "stable-baselines3", None), ("compiled", "stable-baselines3; ours --compile", goal)):
-            ours = {key: [run[mode][key] for run in runs] for key in theirs}
-            report.add(
-                "train",
-                **row,
-                peer=peer,
-                goal=aim,
-                **ratios(list(zip(ours["steps_per_second"], theirs["steps_per_second"]))),
-                **spread("wall_ratio", [b / a for a, b in zip(ours["wall"], theirs["wall"])]),
-                our_start_up=ours["start_up"],
-                their_start_up=theirs["start_up"],
-                our_return=statistics.mean(ours["episode_return"]),
-                their_return=statistics.mean(theirs["episode_return"]),
-            )
+            for seed in range(1, args.rounds + 1 if contestants else 1):
+                runs.append(train_all({**settings, "seed": seed}, contestants, args.cleanrl, cache))
+        for (peer, there), goal, reason in zip(peers.items(), goals, reasons):
+            if not there:
+                report.add("train", **row, peer=peer, goal=goal, missing=reason)
+                continue
+            for mode, label, aim in (("eager", peer, None), ("compiled", f"{peer}; ours --compile", goal)):
+                ours, theirs = ([run[name] for run in runs] for name in (mode, peer))
+                report.add("train", **row, peer=label, goal=aim, **beside(ours, theirs))
 
 
-def train_all(env_id, env_kwargs, train_steps, seed, cache):
+def train_all(settings, contestants, cleanrl, cache):
     """One round of a training comparison: what `run_training` measures of each contestant."""
-    settings = dict(TRAINING, env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=train_steps, seed=seed)
+    theirs = {
+        "stable-baselines3": lambda: run_training(train_theirs, settings, cache),
+        "CleanRL": lambda: run_cleanrl(settings, cleanrl),
+    }
     return {
         "eager": run_training(train_ours, settings, cache),
-        "theirs": run_training(train_theirs, settings, cache),
+        **{name: theirs[name]() for name in contestants},
         "compiled": run_training(train_ours, {**settings, "compile": True}, cache),
     }
+
+
+def beside(ours, theirs):
+    """Entries of a row for what was measured of both in each round."""
+    found = ratios([(a["steps_per_second"], b["steps_per_second"]) for a, b in zip(ours, theirs)])
+    found |= spread("wall_ratio", [b["wall"] / a["wall"] for a, b in zip(ours, theirs)])
+    for name, runs in (("our", ours), ("their", theirs)):
+        found[f"{name}_start_up"] = [run["start_up"] for run in runs]
+        returns = [run["episode_return"] for run in runs]
+        found[f"{name}_return"] = None if None in returns else statistics.mean(returns)
+    return found
 
 
 def run_training(function, settings, cache):
@@ -497,12 +508,40 @@ def run_training(function, settings, cache):
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": cache})
         wall = time.perf_counter() - start
         rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
+    return speed_of(rows, wall)
+
+
+def run_cleanrl(settings, script):
+    """The same of CleanRL's script, which prints a line at the end of each iteration.
+
+    It reports no returns under this version of Gymnasium, where it looks for them in vain.
+    """
+    flags = {key: settings[key] for key in ("num_envs", "num_steps", "num_minibatches", "learning_rate", "gamma", "gae_lambda")}
+    flags |= {key: settings[key] for key in ("clip_coef", "ent_coef", "vf_coef", "max_grad_norm", "total_timesteps", "seed")}
+    flags["update_epochs"] = settings["num_epochs"]
+    command = [sys.executable, str(CLEANRL), str(script.resolve()), settings["env"], settings["env_kwargs"]]
+    command += [f"--{key.replace('_', '-')}={value}" for key, value in flags.items()]
+    command += ["--no-cuda", "--no-clip-vloss", *([] if settings["anneal_lr"] else ["--no-anneal-lr"])]
+    rows, batch, start = [], settings["num_envs"] * settings["num_steps"], time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
+            for line in process.stdout:
+                if line.startswith("SPS:"):
+                    rows.append({"step": (len(rows) + 1) * batch, "time": time.perf_counter()})
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    return speed_of(rows, time.perf_counter() - start)
+
+
+def speed_of(rows, wall):
+    """What the metrics of a training of so many seconds say of its speed."""
     steps, seconds = (rows[-1][key] - rows[0][key] for key in ("step", "time"))
     returns = [row["episode_return"] for row in rows if "episode_return" in row]
     speed = steps / seconds
     return {
         "steps_per_second": speed,
-        "episode_return": returns[-1],
+        "episode_return": returns[-1] if returns else None,
         "wall": wall,
         "start_up": wall - rows[-1]["step"] / speed,
     }

@@ -226,12 +226,11 @@ def test_every_peer_steps(name, peer, monkeypatch):
 @pytest.mark.slow
 def test_training_is_compared_with_start_up_left_out(monkeypatch):
     pytest.importorskip("stable_baselines3")
-    monkeypatch.setattr(throughput, "TRAININGS", throughput.TRAININGS[1:])
-    monkeypatch.setitem(throughput.TRAINING, "num_steps", 64)
-    monkeypatch.setitem(throughput.TRAINING, "num_minibatches", 8)
+    small = dict(throughput.SMALL, num_steps=64, num_minibatches=8)
+    monkeypatch.setattr(throughput, "TRAININGS", [("CartPole-v1", {}, small, (5.0, 3.0))])
     runs = []
     monkeypatch.setattr(throughput, "run_training", lambda *call: runs.append(call) or run_training(*call))
-    eager, compiled = run(Args(train=True, train_steps=3 * 8 * 64, rounds=1)).rows("train")
+    eager, compiled, missing = run(Args(train=True, train_steps=3 * 8 * 64, rounds=1)).rows("train")
     assert [(call[0].__name__, call[1].get("compile", False)) for call in runs] == [
         ("train_ours", False),
         ("train_theirs", False),
@@ -246,6 +245,31 @@ def test_training_is_compared_with_start_up_left_out(monkeypatch):
             assert 8 < row[score] < 500  # CartPole: at least 8 steps until the pole falls
     assert (eager["goal"], compiled["goal"]) == (None, 5.0)
     assert compiled["our_start_up"][0] > eager["our_start_up"][0]  # it compiles
+    assert (missing["peer"], missing["missing"]) == ("CleanRL", "--cleanrl names no ppo.py")
+
+
+SCRIPT = """
+import sys, time, gymnasium as gym
+flags = dict(flag.split("=") for flag in sys.argv[3:] if "=" in flag)
+assert sys.argv[1:3] == ["--env-id", "Yardstick-v0"] and "--no-cuda" in sys.argv and "--no-anneal-lr" in sys.argv
+envs = gym.vector.SyncVectorEnv([lambda: gym.make(sys.argv[2])] * int(flags["--num-envs"]))
+assert envs.single_observation_space.shape == (147,) and float(flags["--learning-rate"]) == 3e-4
+for _ in range(int(flags["--total-timesteps"]) // (8 * 2048)):
+    time.sleep(0.2)
+    print("global_step=8", "SPS: 9", sep=chr(10))
+"""
+
+
+def test_their_script_runs_as_it_is_and_tells_its_speed(tmp_path):
+    script = tmp_path / "ppo.py"
+    script.write_text(SCRIPT)
+    settings = dict(throughput.SMALL, env="Explore/FourRooms-v0", env_kwargs='{"observation": "image"}', seed=1)
+    found = throughput.run_cleanrl({**settings, "total_timesteps": 5 * 8 * 2048}, script)
+    assert 0 < found["steps_per_second"] < 8 * 2048 / 0.19
+    assert found["start_up"] > 0 and found["episode_return"] is None
+    script.write_text("raise SystemExit(3)")
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        throughput.run_cleanrl({**settings, "total_timesteps": 8}, script)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +278,7 @@ def test_training_is_compared_with_start_up_left_out(monkeypatch):
         (["--ids", "Explore/Nowhere-v0"], "ids must be among Explore/MetaBandit-v0, "),
         (["--batch-sizes", "0"], "batch_sizes must be positive, got 0"),
         (["--peer-python", "no/python"], "peer_python must be an interpreter, got 'no/python'"),
+        (["--cleanrl", "no/ppo.py"], "cleanrl must be their file ppo.py, got 'no/ppo.py'"),
         (["--rounds", "0"], "rounds must be positive, got 0"),
         (["--seconds", "-1"], "seconds must be positive, got -1.0"),
     ],
