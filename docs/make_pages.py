@@ -470,6 +470,15 @@ def agents_table(rows):
     return table(["Id", "Setting", "Worlds", "Agents", "Steps/s of all agents", "Range"], lines)
 
 
+def settings_table(rows):
+    settings = list(dict.fromkeys((row["compile"], row["threads"]) for row in rows))
+    speeds = {(row["num_envs"], row["compile"], row["threads"]): row["steps_per_second"] for row in rows}
+    sizes = list(dict.fromkeys((row["num_envs"], row["minibatch"]) for row in rows))
+    lines = [[f"{n:,}", f"{size:,}", *(f"{speeds[(n, *setting)]:,.0f}" for setting in settings)] for n, size in sizes]
+    heads = [f"{'`--compile`' if compiled else 'eager'}, {n} thread{'s' if n > 1 else ''}" for compiled, n in settings]
+    return "`agents/ppo.py` on FourRooms, steps per second:\n\n" + table(["Environments", "Minibatch", *heads], lines)
+
+
 PARTS = {
     "ids": ("Every id", throughput_table),
     "compare": ("Beside peers", ratio_table),
@@ -477,6 +486,7 @@ PARTS = {
     "xland": ("Beside XLand-MiniGrid", ratio_table),
     "agents": ("Several agents", agents_table),
     "train": ("Training", ratio_table),
+    "settings": ("Settings of training", settings_table),
 }
 
 

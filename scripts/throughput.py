@@ -1,4 +1,5 @@
-"""Measure steps per second: of every id at several batch sizes, beside peers (--compare), and of PPO training (--train).
+"""Measure steps per second: of every id at several batch sizes, beside peers (--compare), and of PPO training (--train,
+--settings).
 
 --envpool: every task of Minigrid that EnvPool has too. --xland: XLand-MiniGrid on the nearest task, which the interpreter
 --peer-python runs (docs/benchmarks.md says how to make it), and the steps of all agents in worlds for several.
@@ -19,6 +20,8 @@ How it is measured:
   8 environments, or ours with 32), two separate 64-64 tanh networks on the same inputs. The ratio of steps/s leaves out
   imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation from nothing
   in its first round, from the cache that this has left in the others.
+- Settings of training: ours alone, FourRooms, rollouts of 128 steps and 4 epochs of 4 minibatches, by environments, torch
+  threads and --compile, iterations after the first.
 """
 
 import contextlib
@@ -83,6 +86,7 @@ class Args:
     train: bool = False  # instead of the table of ids: PPO against those of others
     cleanrl: Path | None = None  # ppo.py in a copy of CleanRL's repository
     train_steps: int = 98_304  # environment steps of one training run: 6 iterations
+    settings: bool = False  # instead of the table of ids: our PPO by environments, threads and --compile
     full: bool = False  # all parts
     store: bool = False  # put what is measured in the place of its part of docs/benchmarks/throughput.json
     out: Path | None = None  # the same with another JSON file
@@ -344,6 +348,7 @@ TRAININGS = (
     ("Explore/FourRooms-v0", {"observation": "image"}, LARGE, (8.0, 3.0)),
     ("CartPole-v1", {}, SMALL, (5.0, None)),
 )
+SETTINGS = tuple(itertools.product((8, 32, 128, 512), (False, True), (1, 2)))  # environments, --compile, torch threads
 CLEANRL = Path(__file__).parent / "yardsticks" / "cleanrl_ppo.py"
 
 
@@ -492,6 +497,23 @@ def beside(ours, theirs):
         returns = [run["episode_return"] for run in runs]
         found[f"{name}_return"] = None if None in returns else statistics.mean(returns)
     return found
+
+
+def measure_settings(args, report):
+    """Steps/s of our PPO by environments, --compile and torch threads, all settings once in each round."""
+    env_id, env_kwargs, _, _ = TRAININGS[0]
+    speeds = {setting: [] for setting in SETTINGS}
+    with tempfile.TemporaryDirectory() as cache:
+        for seed, setting in itertools.product(range(1, args.rounds + 1), SETTINGS):
+            num_envs, compiled, threads = setting
+            settings = dict(LARGE, env=env_id, env_kwargs=json.dumps(env_kwargs), seed=seed, total_timesteps=args.train_steps)
+            settings |= {"num_envs": num_envs, "compile": compiled, "threads": threads}
+            settings["total_timesteps"] = max(args.train_steps, 4 * num_envs * LARGE["num_steps"])
+            speeds[setting].append(run_training(train_ours, settings, cache)["steps_per_second"])
+    for (num_envs, compiled, threads), found in speeds.items():
+        row = dict(id=env_id, num_envs=num_envs, compile=compiled, threads=threads, train_steps=args.train_steps)
+        row["minibatch"] = num_envs * LARGE["num_steps"] // LARGE["num_minibatches"]
+        report.add("settings", **row, **spread("steps_per_second", found))
 
 
 def run_training(function, settings, cache):
@@ -646,6 +668,15 @@ def table_of_agents(rows):
     return table
 
 
+def table_of_settings(rows):
+    table = Table("environments", "minibatch", "--compile", "threads", "median", "range", title="PPO training, steps/s")
+    for row in rows:
+        sizes = f"{row['num_envs']:,}", f"{row['minibatch']:,}", "yes" if row["compile"] else "no", str(row["threads"])
+        span = f"{row['steps_per_second_min']:,.0f} to {row['steps_per_second_max']:,.0f}"
+        table.add_row(*sizes, f"{row['steps_per_second']:,.0f}", span)
+    return table
+
+
 def table_of_ratios(rows, title):
     table = Table("id", "environments", "peer", "ours", "theirs", "ratio", "range", "aim", title=title)
     for row in rows:
@@ -666,7 +697,7 @@ def run(args):
     if not console.is_terminal:
         console.width = 140
     report = Report(args.out or (STORED if args.store else None), args)
-    if args.full or not (args.compare or args.envpool or args.xland or args.train):
+    if args.full or not (args.compare or args.envpool or args.xland or args.train or args.settings):
         measure_ids(args, report)
         console.print(table_of_ids(report.rows("ids")))
     if args.full or args.compare:
@@ -683,6 +714,9 @@ def run(args):
     if args.full or args.train:
         train(args, report)
         console.print(table_of_ratios(report.rows("train"), "PPO training, steps/s"))
+    if args.full or args.settings:
+        measure_settings(args, report)
+        console.print(table_of_settings(report.rows("settings")))
     return report
 
 

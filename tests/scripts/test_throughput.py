@@ -248,6 +248,20 @@ def test_training_is_compared_with_start_up_left_out(monkeypatch):
     assert (missing["peer"], missing["missing"]) == ("CleanRL", "--cleanrl names no ppo.py")
 
 
+@pytest.mark.slow
+def test_settings_of_training_are_measured_in_turns(monkeypatch):
+    monkeypatch.setattr(throughput, "SETTINGS", ((4, False, 1), (8, False, 2)))
+    runs = []
+    monkeypatch.setattr(throughput, "run_training", lambda *call: runs.append(call[1]) or run_training(*call))
+    rows = run(Args(settings=True, train_steps=1024, rounds=2)).rows("settings")
+    assert [(call["num_envs"], call["threads"], call["seed"]) for call in runs] == [(4, 1, 1), (8, 2, 1), (4, 1, 2), (8, 2, 2)]
+    assert [(row["num_envs"], row["minibatch"], row["threads"], row["compile"]) for row in rows] == [
+        (4, 128, 1, False),
+        (8, 256, 2, False),
+    ]
+    assert all(row["steps_per_second_max"] >= row["steps_per_second"] > 0 for row in rows)
+
+
 SCRIPT = """
 import sys, time, gymnasium as gym
 flags = dict(flag.split("=") for flag in sys.argv[3:] if "=" in flag)
