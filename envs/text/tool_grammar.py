@@ -9,10 +9,10 @@ Terminates:  with the response.  Truncates: never.
 Source:      ToolRL (Qian et al., 2025, arXiv:2504.13958, section 3.3); masked names after Hammer (Lin et al., 2024,
              arXiv:2410.04587).
 
-A toolbox of 60 tools is drawn from the seed; 20 of them are held out (tools="unseen"). A tool has one to four keys; its
-description names what it does in other words than its name, and its keys' meaning in their order. In a share `masked` of the
-tasks, names and keys are meaningless words, so that only descriptions tell. Requests paraphrase, have irrelevant clauses,
-state numbers as words, dates relative to today (`next week + 3` is ten days on) and units in full, or refer to what was said
+A toolbox of 60 tools is drawn from the seed; 20 of them are held out (tools="unseen"). A tool's name is a verb and a noun,
+which others have, too, and it has one to four keys; its description says in other words what it does, and its keys' meaning in
+their order. In a share `masked` of the tasks, names and keys are meaningless words, so that only descriptions tell. Requests
+paraphrase, have irrelevant clauses, state numbers as words, dates relative to today (`next week + 3` is ten days on) and units in full, or refer to what was said
 before. 40 % of the tasks want one call, 25 % two or three, 20 % none of the tools (a response instead), 15 % a call and a
 response.
 
@@ -269,7 +269,7 @@ def draw_toolbox(rng):
     for i in rng.choice(len(pairs), NUM_TOOLS, replace=False):
         verb, noun = pairs[i]
         chosen = tuple(roles[k] for k in rng.choice(len(roles), rng.integers(1, 5), replace=False))
-        tools.append(Tool(f"{verb}_{noun}", chosen, chosen, verb, noun))
+        tools.append(Tool(f"{verb} {noun}", chosen, chosen, verb, noun))
     return tools
 
 
@@ -321,7 +321,6 @@ def vocabulary():
     said = [*VERBS, *NOUNS, *ROLES, *UNITS, *UNITS.values(), *SYLLABLES, *NUMBER_WORDS, *OPENINGS, *NOISE, *EXTRAS, *KINDS]
     said += [word for group in (*VERBS.values(), *NOUNS.values(), *ENTITIES.values()) for word in group]
     said += [phrase.replace("{}", "") for _, phrases in ROLES.values() for phrase in phrases]
-    said += [f"{verb}_{noun}" for verb in VERBS for noun in NOUNS]
     said += ["tools before today tomorrow next week user assistant by a and the same was call no tool fits hello , . : ( ) +"]
     said += [*map(str, range(MAX_NUMBER + 1)), *(f"d{day}" for day in range(MAX_DATE + 1)), *TAGS, *JSON_WORDS]
     return list(dict.fromkeys(" ".join(said).split()))
