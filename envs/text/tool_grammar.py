@@ -12,9 +12,9 @@ Source:      ToolRL (Qian et al., 2025, arXiv:2504.13958, section 3.3); masked n
 A toolbox of 60 tools is drawn from the seed; 20 of them are held out (tools="unseen"). A tool's name is a verb and a noun,
 which others have, too, and it has one to four keys; its description says in other words what it does, and its keys' meaning in
 their order. In a share `masked` of the tasks, names and keys are meaningless words, so that only descriptions tell. Requests
-paraphrase, have irrelevant clauses, state numbers as words, dates relative to today (`next week + 3` is ten days on) and units in full, or refer to what was said
-before. 40 % of the tasks want one call, 25 % two or three, 20 % none of the tools (a response instead), 15 % a call and a
-response.
+paraphrase, have irrelevant clauses, state numbers as words, dates relative to today (`next week + 3` is ten days on) and units
+in full, or refer to what was said before. 40 % of the tasks want one call, 25 % two or three, 20 % none of the tools (a
+response instead), 15 % a call and a response.
 
 `format_reward` and `correctness` are the paper's terms, with its granularities ("fine", "intermediate", "coarse", "strict")
 and with greedy matching in the order of the wanted calls, as in its code, or the optimal one, as in its figure. White space
