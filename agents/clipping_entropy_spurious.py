@@ -96,7 +96,7 @@ class Totals(nn.Module):
         self.damage.index_add_(0, num_correct, moments)
 
     def ratio(self, metrics):
-        """Size of raw over that of correction/high, summed over the run so far; nothing before a ratio exceeds the upper limit."""
+        """Size of raw over that of correction/high, summed over the run so far; nothing before a ratio is above the limit."""
         self.raw += metrics["raw"]
         self.high += metrics["correction/high"]
         return {"raw_to_high": self.raw / self.high} if self.high > 0 else {}

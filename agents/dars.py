@@ -35,13 +35,13 @@ class Args(text.Args):
     clip_high: float = 0.2  # ratios above 1 + clip_high are clipped
     ent_coef: float = 0.001
     recompute: bool = False  # old log-probs by a forward instead of sampling's, which rounds otherwise in bfloat16
-    num_epochs: int = 1  # passes over one iteration's responses; the paper's breadth: 2 passes over
-    num_minibatches: int = 8  # per epoch; 1 minibatch, of many prompts
+    num_epochs: int = 1  # passes over one iteration's responses; the paper's breadth: 2
+    num_minibatches: int = 8  # per epoch; breadth: 1, of many prompts
     learning_rate: float = 3e-4
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    base_samples: int = 32  # responses of the base model to each training prompt, which tell
-    hard_rate: float = 0.1  # whether fewer than this share are right: then it counts as hard, in a metric
+    base_samples: int = 32  # responses of the base model to each training prompt, for its success rate
+    hard_rate: float = 0.1  # prompts with a lower rate count as hard, in a metric
 
     def __post_init__(self) -> None:
         super().__post_init__()
