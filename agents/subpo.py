@@ -318,7 +318,7 @@ def ppo_loss(agent, m, args):
     ratio = log_ratio.exp()
     advantages = m["advantages"]
     if args.norm_advantages:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        advantages = common.standardised(advantages)
     clipped = ratio.clamp(1 - args.clip_coef, 1 + args.clip_coef)
     policy_loss = -torch.min(ratio * advantages, clipped * advantages).mean()
     value_loss = (values - m["returns"]).square().mean()
@@ -330,9 +330,13 @@ def ppo_loss(agent, m, args):
 
 
 def gradient(agent, m, args):
-    """Gradient of ppo_loss as one vector in the order of agent.parameters(), at most max_grad_norm long, and metrics."""
+    """Gradient of ppo_loss as one vector in the order of agent.parameters(), at most max_grad_norm long, and metrics.
+
+    Several processes have the same gradient, that of all their minibatches together; metrics are of one's own.
+    """
     loss, metrics = ppo_loss(agent, m, args)
     grad = torch.cat([x.flatten() for x in torch.autograd.grad(loss, list(agent.parameters()))])
+    grad = common.averaged(grad)
     return grad * (args.max_grad_norm / (grad.norm() + 1e-6)).clamp(max=1.0), metrics
 
 
@@ -351,9 +355,12 @@ def update(learn_minibatch, b, args):
     """
     keys = ("obs", "actions", "logprobs", "advantages", "returns")
     batch = {key: b[key].flatten(0, 1) for key in keys}  # (num_steps * num_envs, ...)
-    valid = b["valid"].flatten().nonzero().squeeze(1)
+    size, device = len(batch["actions"]), batch["actions"].device
+    valid = b["valid"].flatten().nonzero().squeeze(1) if "valid" in b else None
     for _ in range(args.num_epochs):
-        order = valid[torch.randperm(b["valid"].numel(), device=valid.device) % len(valid)]
+        order = common.permutation(size, device)
+        if valid is not None:
+            order = valid[order % len(valid)]
         for index in order.chunk(args.num_minibatches):
             metrics = learn_minibatch(batch, index)
         if args.target_kl and metrics["approx_kl"] > args.target_kl:

@@ -16,6 +16,12 @@ def join(device: torch.device) -> None:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
+def wait() -> None:
+    """Returns when every process has come here."""
+    if WORLD_SIZE > 1:
+        distributed.barrier()
+
+
 def averaged(x: torch.Tensor) -> torch.Tensor:
     """The mean over processes of a tensor that has the same shape in each; the tensor itself if there is one."""
     if WORLD_SIZE == 1:

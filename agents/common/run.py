@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from explore_gym.agents.common.device_envs import DeviceVectorEnv, device_for_envs
-from explore_gym.agents.common.distributed import RANK, WORLD_SIZE, any_true, join
+from explore_gym.agents.common.distributed import RANK, WORLD_SIZE, any_true, join, wait
 from explore_gym.agents.common.envs import TorchVectorEnv, make_vec
 from explore_gym.agents.common.errors import UsageError
 
@@ -140,7 +140,11 @@ class Run:
         self.last: dict[str, float] = {}  # the newest value of every metric
         self.summary: dict[str, Any] = {}  # goes to summary.json beside the newest metrics
         self._stateful: dict[str, Any] = {}
-        self._open_dir()
+        if RANK:
+            wait()
+        self._open_dir()  # first of all the first process's, which holds those of the others
+        if not RANK:
+            wait()
         self._tensorboard: Any = None
         self._progress: Any = None
         self._signalled = False
