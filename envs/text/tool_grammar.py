@@ -383,14 +383,19 @@ def calls_in(response):
             return None
         if not isinstance(call, dict) or len(call) != 2:
             return None
-        named = {key.strip(): value for key, value in call.items()}
+        named = {one_space(key): value for key, value in call.items()}
         name, parameters = named.get("name"), named.get("parameters")
         if not isinstance(name, str) or not isinstance(parameters, dict):
             return None
-        stripped = {key.strip(): value.strip() if isinstance(value, str) else value for key, value in parameters.items()}
-        calls.append((name.strip(), stripped))
+        values = {one_space(key): one_space(x) if isinstance(x, str) else x for key, x in parameters.items()}
+        calls.append((one_space(name), values))
         text = text[end:].lstrip()
     return calls if calls and len(calls) <= MAX_CALLS else None
+
+
+def one_space(words):
+    """Words with one space between two, and none around them."""
+    return " ".join(words.split())
 
 
 def frozen(call):

@@ -189,6 +189,7 @@ def slow_tool_grammar(task, index, text):
     parts = ["think"] + ["tool_call"] * bool(request.calls) + ["response"] * (request.kind in ("none", "mixed"))
     pattern = r"\s*" + r"\s*".join(f"<{part}>(.*)</{part}>" for part in parts) + r"\s*"
     tags = [tag for part in ("think", "tool_call", "response") for tag in (f"<{part}>", f"</{part}>")]
+    tidy = lambda words: re.sub(r"\s+", " ", words.strip())
     found = re.fullmatch(pattern, text, re.DOTALL)
     if not found or sum(text.count(tag) for tag in tags) != 2 * len(parts):
         return False
@@ -196,10 +197,10 @@ def slow_tool_grammar(task, index, text):
     while rest:
         try:
             call, end = json.JSONDecoder(strict=False).raw_decode(rest)
-            call = {key.strip(): value for key, value in call.items()}
-            values = {k.strip(): v.strip() if isinstance(v, str) else v for k, v in call["parameters"].items()}
-            calls.append(json.dumps([call["name"].strip(), len(call), values], sort_keys=True))
-        except (ValueError, AttributeError, KeyError, RecursionError):
+            call = {tidy(key): value for key, value in call.items()}
+            values = {tidy(k): tidy(v) if isinstance(v, str) else v for k, v in call["parameters"].items()}
+            calls.append(json.dumps([tidy(call["name"]), len(call), values], sort_keys=True))
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             return False
         rest = rest[end:].lstrip()
     wanted = [json.dumps([name, 2, dict(pairs)], sort_keys=True) for name, pairs in request.calls]
