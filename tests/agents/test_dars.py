@@ -1,9 +1,9 @@
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted
 from letters import Letters
 
 from explore_gym.agents import common, dars
@@ -276,38 +276,12 @@ def test_log_probs_of_learning_are_those_of_sampling(model):
     assert metrics["clip_low"] == metrics["clip_high"] == 0
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four iterations and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    dars.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 2:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            dars.train(arguments(run_dir=str(halves), **changed))
-    dars.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 @pytest.mark.parametrize(
     "changed",
     [dict(schedule="hw"), dict(schedule="et", scale="std", num_epochs=2, num_minibatches=1, recompute=True, hard_rate=1.0)],
 )
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
+    whole, halves = interrupted(dars, arguments, tmp_path, **changed)
     assert [row["step"] for row in whole] == [0, 1, 2, 3, 4, 4]
     assert {"train/pass@4", "test/distinct", "loss/policy", "clip_high", "rollouts", "hard_positives"} <= whole[-1].keys()
     assert whole[-1]["rollouts"] > 4 * 8 * 4  # there was a second stage

@@ -1,8 +1,8 @@
-import json
 import math
 
 import pytest
 import torch
+from interruption import interrupted
 from letters import Letters
 
 from explore_gym.agents import common, grpo
@@ -307,35 +307,9 @@ def test_nothing_is_learnt_where_nothing_has_a_signal(tmp_path, monkeypatch):
     assert rows[2]["test/kl"] == rows[0]["test/kl"] == 0
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four iterations and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    grpo.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 2:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            grpo.train(arguments(run_dir=str(halves), **changed))
-    grpo.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 @pytest.mark.parametrize("changed", [dict(kl_coef=0.1, num_epochs=2, ent_coef=0.01), dict(variant="dapo", recompute=True)])
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
+    whole, halves = interrupted(grpo, arguments, tmp_path, **changed)
     assert [row["step"] for row in whole] == [0, 1, 2, 3, 4, 4]
     assert {"train/pass@4", "test/distinct", "loss/policy", "clip_high", "rollouts"} <= whole[-1].keys()
     assert whole[-1]["test/kl"] != 0

@@ -1,10 +1,10 @@
 import itertools
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted
 from letters import Letters
 
 from explore_gym.agents import common, knapsack_rl
@@ -379,38 +379,12 @@ def test_parts_and_order_of_a_batch_change_nothing(model):
             assert others[key].item() == pytest.approx(x.item(), rel=1e-4, abs=1e-5)
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four iterations and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    knapsack_rl.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 2:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            knapsack_rl.train(arguments(run_dir=str(halves), **changed))
-    knapsack_rl.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 @pytest.mark.parametrize(
     "changed",
     [dict(), dict(solver="dp_official", rates="oracle", oracle_samples=16), dict(allocation="dynamic", train_prompts=48)],
 )
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
+    whole, halves = interrupted(knapsack_rl, arguments, tmp_path, **changed)
     assert [row["step"] for row in whole] == [0, 1, 2, 3, 4, 4]
     assert [row["rollouts"] for row in whole[1:]] == [64, 128, 192, 256, 256]
     assert {"base/below_0.05", "base/above_0.8", "train/pass@4", "test/distinct", "effective", "unsolved"} <= whole[-1].keys()

@@ -1,9 +1,9 @@
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted
 
 from explore_gym.agents import common, toolrl
 from explore_gym.agents.common import sft, text
@@ -359,38 +359,12 @@ def test_each_test_has_the_tools_it_says():
     assert all(task.split == "test" for task in tasks.values())
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four iterations and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    toolrl.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 2:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            toolrl.train(arguments(run_dir=str(halves), **changed))
-    toolrl.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 @pytest.mark.parametrize(
     "changed",
     [dict(sft_clean_prompts=16, kl_in_reward=0.1, scale="smooth"), dict(algorithm="ppo", group_size=1, length="fixed")],
 )
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, max_tokens=16, **changed)
+    whole, halves = interrupted(toolrl, arguments, tmp_path, max_tokens=16, **changed)
     assert [row["step"] for row in whole] == [0, 1, 2, 3, 4, 4]
     assert {"seen/pass@1", "unseen/format", "masked/thoughts", "loss/policy", "clip_high", "rollouts"} <= whole[-1].keys()
     assert ("loss/value" in whole[-1]) == (changed.get("algorithm") == "ppo")
