@@ -1,12 +1,12 @@
 import dataclasses
 import itertools
-import json
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from interruption import interrupted
 
 from explore_gym.agents import clipping_entropy_spurious as spurious
 from explore_gym.agents import common
@@ -21,12 +21,6 @@ SIZES = dict(num_envs=8, group_size=4, train_prompts=64, eval_episodes=16, eval_
 def arguments(**changed):
     short = dict(sft_steps=60, sft_batch_size=32, sft_learning_rate=1e-2, total_timesteps=4, quiet=True, device="cpu")
     return spurious.Args(**{**CHAINS, **MODEL, **SIZES, **short, "state_prompts": 20, **changed})
-
-
-@pytest.fixture(autouse=True)
-def models(tmp_path_factory, monkeypatch):
-    """Base models are cached for all tests of this session, and away from the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture
@@ -272,32 +266,6 @@ def test_one_update_per_iteration_clips_nothing(tmp_path):
     assert run.last["fixed/drift"] != 0
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four iterations and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    spurious.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 2:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            spurious.train(arguments(run_dir=str(halves), **changed))
-    spurious.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 @pytest.mark.parametrize(
     "changed",
     [
@@ -306,7 +274,7 @@ def interrupted(tmp_path, **changed):
     ],
 )
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
+    whole, halves = interrupted(spurious, arguments, tmp_path, **changed)
     assert [row["step"] for row in whole] == [0, 1, 2, 3, 4, 4]
     assert {"train/greedy", "test/pass@4", "raw", "clip_high", "fixed/predicted", "damage"} <= whole[-1].keys()
     assert whole[0]["fixed/entropy"] + whole[4]["fixed/drift"] == pytest.approx(whole[4]["fixed/entropy"], abs=1e-5)

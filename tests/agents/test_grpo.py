@@ -20,12 +20,6 @@ def arguments(**changed):
     return grpo.Args(**{**CHAINS, **MODEL, **SIZES, **short, **changed})
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path_factory, monkeypatch):
-    """Base models are cached for all tests of this session, and away from the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture
 def model():
     """A small model, far enough from uniform that what it draws depends on what it reads."""

@@ -22,12 +22,6 @@ def arguments(**changed):
     return toolrl.Args(**{**MODEL, **SIZES, **short, **changed})
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path_factory, monkeypatch):
-    """Base models are cached for all tests of this session, and away from the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture
 def task():
     """Two calls, then none, are wanted."""

@@ -19,12 +19,6 @@ def arguments(**changed):
     return wgw.Args(**{**SMALL, **SIZES, **BASE, **SFT, **changed})
 
 
-@pytest.fixture(autouse=True)
-def models(tmp_path_factory, monkeypatch):
-    """Base models are cached for all tests of this session, and away from the user's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 class Speaker(common.GPT):
     """A small model; it says what it is told to, where it is told: a response for each bandit, turn by turn."""
 
