@@ -4,6 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted
 
 from explore_gym.agents import common
 from explore_gym.agents import hrl_novelty_recsys as hrl
@@ -450,37 +451,10 @@ def test_a_saved_policy_acts_as_the_agent(tmp_path, arm):
         obs = env.step(action)[0]
 
 
-def interrupted(tmp_path, **changed):
-    """Rows, without times, of a run and of one that was stopped after two of its four rollouts and resumed."""
-    changed = dict(total_timesteps=288, **changed)
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    hrl.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 144:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            hrl.train(arguments(run_dir=str(halves), **changed))
-    hrl.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = common.read_metrics(folder / "metrics.jsonl")
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps")} for row in rows]
-
-
 @pytest.mark.parametrize("changed", [dict(arm="hrl", autoreset_mode="Disabled"), dict(arm="no_manager"), dict(arm="flat")])
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
-    assert len(whole) == 4
+    whole, halves = interrupted(hrl, arguments, tmp_path, stop=144, total_timesteps=288, **changed)
+    assert len(whole) == 5
     assert ("loss/manager_critic" in whole[-1]) == (changed["arm"] == "hrl")
     assert whole[-1]["eval/clicks"] > 0
     assert whole == halves

@@ -1,10 +1,9 @@
-import json
-
 import gymnasium as gym
 import numpy as np
 import pytest
 import recall  # noqa: F401  registers Recall-v0
 import torch
+from interruption import interrupted
 
 from explore_gym.agents import common, ppo, ppo_rnn
 
@@ -245,38 +244,11 @@ def test_a_saved_policy_acts_as_the_agent_told_the_same(tmp_path):
     assert torch.stack(seen[1:]).any()
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four rollouts and resumed."""
-    changed = dict(total_timesteps=256, eval_episodes=4, **changed)
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    ppo_rnn.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 128:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            ppo_rnn.train(arguments(run_dir=str(halves), **changed))
-    ppo_rnn.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps")} for row in rows]
-
-
 @pytest.mark.parametrize(
     "changed", [dict(memory="gru", autoreset_mode="NextStep"), dict(memory="lstm", norm_advantages=False), TAG]
 )
 def test_resumed_run_has_the_same_numbers(tmp_path, changed):
-    whole, halves = interrupted(tmp_path, **changed)
+    whole, halves = interrupted(ppo_rnn, arguments, tmp_path, stop=128, total_timesteps=256, eval_episodes=4, **changed)
     assert len(whole) == 5
     assert "eval/episode_return" in whole[-1]
     assert whole == halves

@@ -1,8 +1,7 @@
-import json
-
 import numpy as np
 import pytest
 import torch
+from interruption import interrupted
 
 from explore_gym.agents import common
 from explore_gym.agents import when_greedy_wins as wgw
@@ -364,34 +363,8 @@ def test_transitions_are_ucbs_turns_answered_by_the_demonstrator():
     assert sum(others.prompt(i) == turns.prompt(i).removeprefix("say ") for i in range(100)) < 20
 
 
-def interrupted(tmp_path, **changed):
-    """Metrics, without times, of a run and of one that was stopped after two of its four rounds and resumed."""
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    wgw.train(arguments(run_dir=str(whole), **changed))
-
-    class Interrupted(Exception):
-        pass
-
-    log = common.Run.log
-
-    def log_and_stop(run, step, metrics):
-        log(run, step, metrics)
-        if step == 40:
-            run.save()
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common.Run, "log", log_and_stop)
-        with pytest.raises(Interrupted):
-            wgw.train(arguments(run_dir=str(halves), **changed))
-    wgw.train(arguments(run_dir=str(halves), resume=True, **changed))
-    for folder in (whole, halves):
-        rows = [*common.read_metrics(folder / "metrics.jsonl"), json.loads((folder / "summary.json").read_text())]
-        yield [{key: x for key, x in row.items() if key not in ("time", "sps", "tokens_per_second")} for row in rows]
-
-
 def test_resumed_run_has_the_same_numbers(tmp_path):
-    whole, halves = interrupted(tmp_path, method="og", num_epochs=2, ent_coef=0.01)
+    whole, halves = interrupted(wgw, arguments, tmp_path, stop=40, method="og", num_epochs=2, ent_coef=0.01)
     assert [row["step"] for row in whole] == [20, 40, 60, 80, 80]
     assert whole[-1]["audit/valid"] > 0.5
     assert {"audit/regret@10", "audit/suffix_fail@5", "audit/bimodality", "loss/value", "teacher"} <= whole[-1].keys()
