@@ -1,4 +1,4 @@
-"""Drawing responses token by token: on the CPU in buffers as long as they need to be, on a GPU as one recorded step replayed.
+"""Drawing responses token by token: on a CPU by compiled attention, on a GPU as one recorded step replayed.
 
 Each row's random numbers are drawn in advance, one per token, so that a response depends neither on how many rows are drawn at
 once nor on when others end.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from explore_gym.agents.common.kernels import attend, linear
+
 if TYPE_CHECKING:
     from explore_gym.agents.common.language_model import GPT, LanguageModel
 
-CPU_ROWS, GPU_ROWS = 256, 4096  # that are drawn at once
+GPU_ROWS = 4096  # that are drawn at once
+CPU_MEMORY = 2**24  # bytes of keys and values that a CPU's core holds at once: few enough for its cache
 LEAVE = 0.75  # rows that have ended leave once fewer than this share goes on: leaving copies what the others remember
 ENCODED_TOKENS = 1024  # of prompts at once, on a CPU: few enough for its cache
 GPU_DECODERS = 8  # recorded steps that a model keeps
@@ -82,13 +86,13 @@ def draw_samples(
     drawing: Drawing,
     generator: torch.Generator | None,
 ) -> Samples:
-    """Draws counts[i] responses to prompts[i], so many rows at once that they fit into memory, on a CPU into its cache."""
+    """Draws counts[i] responses to prompts[i], so many rows at once that they fit into memory."""
     device = model.device
     owners = torch.repeat_interleave(torch.arange(len(prompts)), torch.tensor(counts))
     rows = len(owners)
     uniforms = torch.rand(rows, max_new_tokens, generator=generator, device=device)
     pieces = []
-    for mine, numbers in zip(*(x.split(GPU_ROWS if device.type == "cuda" else CPU_ROWS) for x in (owners, uniforms))):
+    for mine, numbers in zip(*(x.split(GPU_ROWS if device.type == "cuda" else model.cpu_rows) for x in (owners, uniforms))):
         first, last = int(mine[0]), int(mine[-1])
         texts = [list(prompt) for prompt in prompts[first : last + 1]]
         pieces.append(model.draw(texts, (mine - first).to(device), numbers, drawing))
@@ -188,70 +192,66 @@ def rotate(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-@torch.inference_mode()
 def draw_on_cpu(model: GPT, prompts: list[list[int]], owners: torch.Tensor, uniforms: torch.Tensor, drawing: Drawing):
-    """`LanguageModel.draw` of a GPT. Responses to one prompt share its forward pass.
+    """`LanguageModel.draw` of a GPT, a piece of the rows on each of torch's threads."""
+    (rows, num_steps), threads = uniforms.shape, torch.get_num_threads()
+    fitting = CPU_MEMORY // (8 * model.config.num_layers * model.config.d_model * num_steps)
+    piece = max(32, min(-(-rows // threads), fitting))
+    pieces = [
+        (prompts[mine[0] : mine[-1] + 1], mine - mine[0], numbers, drawing)
+        for mine, numbers in zip(owners.split(piece), uniforms.split(piece))
+    ]
+    if threads == 1 or len(pieces) == 1:
+        drawn = [draw_piece(model, *piece) for piece in pieces]
+    else:
+        try:
+            with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                drawn = list(pool.map(lambda piece: draw_piece(model, *piece), pieces))
+        finally:
+            torch.set_num_threads(threads)  # the workers' setting isn't theirs alone
+    longest = max(tokens.shape[1] for tokens, _, _ in drawn)
+    tokens, logprobs = (torch.cat([F.pad(x[i], (0, longest - x[i].shape[1])) for x in drawn]) for i in (0, 1))
+    return tokens, logprobs, torch.cat([lengths for _, _, lengths in drawn])
 
-    Prompts take `longest` columns of the cache, padded on the right, responses the columns behind.
-    """
+
+@torch.inference_mode()
+def draw_piece(model: GPT, prompts: list[list[int]], owners: torch.Tensor, uniforms: torch.Tensor, drawing: Drawing):
+    """Draws a response for each row; responses to one prompt share its forward pass, its keys and its values."""
     config, (rows, num_steps) = model.config, uniforms.shape
-    heads, size, rope = config.num_heads, config.d_model // config.num_heads, config.positions == "rope"
-    lengths = torch.tensor([len(prompt) for prompt in prompts])
-    tokens = padded(prompts, model.tokenizer.pad)
-    longest = tokens.shape[1]
-    # as complex numbers, the pairs that rotate stand side by side; in which order queries and keys have them is the same
-    order = torch.arange(size).view(2, -1).t().flatten() if rope else torch.arange(size)
-    past = torch.empty(config.num_layers, 2, len(prompts), heads, longest, size)
+    heads, size = config.num_heads, config.d_model // config.num_heads
+    tokens, lengths = padded(prompts, model.tokenizer.pad), torch.tensor([len(prompt) for prompt in prompts])
     hidden = torch.empty(len(prompts), config.d_model)
-    for mine in torch.arange(len(prompts)).split(max(1, ENCODED_TOKENS // longest)):
+    past = torch.empty(config.num_layers, 2, *tokens.shape, heads, size)
+    for mine in torch.arange(len(prompts)).split(max(1, ENCODED_TOKENS // tokens.shape[1])):
         states, keys, values = model.encode(tokens[mine])
         hidden[mine] = states[torch.arange(len(mine)), lengths[mine] - 1]
         for layer, k, v in zip(past, keys, values):
-            layer[0, mine], layer[1, mine] = k[..., order], v
-    cache = torch.empty(config.num_layers, 2, rows, heads, longest + num_steps, size)
-    cache[..., :longest, :] = past[:, :, owners]
-    lengths = lengths[owners]
-    hide = torch.zeros(rows, 1, longest + num_steps)  # added to scores: -inf where a prompt is padded
-    hide[..., :longest].masked_fill_(torch.arange(longest) >= lengths.view(-1, 1, 1), -torch.inf)
-    ragged = bool((lengths < longest).any())
-    turns = torch.complex(model.cos, model.sin)
-    matrices = [
-        (joined(block, order), *(x.weight.t().contiguous() for x in (block.output, block.up, block.down)))
-        for block in model.blocks
-    ]
-    buffers = [torch.empty(rows, width * config.d_model) for width in (3, 4)]  # no new memory for the largest results
+            layer[0, mine], layer[1, mine] = k.transpose(1, 2), v.transpose(1, 2)
+    cache = torch.empty(config.num_layers, 2, rows, num_steps, heads, size)
+    tables = model.cos.numpy(), model.sin.numpy()
+    positions, whose = lengths[owners], (owners.numpy(), lengths.numpy())
+    layers = [(block, scaled(block), [*known.numpy(), *own.numpy()]) for block, known, own in zip(model.blocks, past, cache)]
+    slots = torch.arange(rows)
 
     def advance(step, token, kept):
-        nonlocal cache, lengths, hide
-        if kept is not None:
-            cache, lengths, hide = cache[:, :, kept], lengths[kept], hide[kept]
-        n, now = len(token), longest + step
-        qkv, wide = (buffer[:n] for buffer in buffers)
-        split = qkv.view(n, 3, heads, size)
-        x = model.embed(token, lengths + step)
-        turn = turns[lengths + step].view(n, 1, 1, -1)
-        for block, known, (to_qkv, to_output, to_up, to_down) in zip(model.blocks, cache, matrices):
-            torch.mm(block.norm_in(x), to_qkv, out=qkv)
-            if rope:
-                torch.view_as_complex(split[:, :2].unflatten(-1, (-1, 2))).mul_(turn)
-            known[:, :, :, now] = split[:, 1:].transpose(0, 1)
-            keys, values = known[:, :, :, : now + 1].flatten(1, 2)
-            scores = torch.bmm(split[:, 0].reshape(n * heads, 1, size), keys.transpose(1, 2))
-            if ragged:
-                scores.view(n, heads, -1).add_(hide[..., : now + 1])
-            x.addmm_(torch.bmm(scores.softmax(-1), values).view(n, -1), to_output)
-            torch.mm(block.norm_mid(x), to_up, out=wide)
-            x.addmm_(torch.ops.aten.gelu_(wide), to_down)
+        nonlocal slots
+        slots = slots if kept is None else slots[kept]
+        x = model.embed(token, positions[slots] + step)
+        seen = torch.empty_like(x)
+        for block, to_qkv, memory in layers:
+            qkv = linear(block.norm_in(x), to_qkv).view(-1, 3, heads, size).numpy()
+            attend(qkv, *tables, slots.numpy(), *whose, step, *memory, seen.view(-1, heads, size).numpy())
+            x += linear(seen, block.output.weight)
+            x += linear(linear(block.norm_mid(x), block.up.weight, "gelu"), block.down.weight)
         return model.logits(model.norm(x))
 
     return draw_rows(model.logits(hidden)[owners], advance, uniforms, drawing)
 
 
-def joined(block: nn.Module, order: torch.Tensor) -> torch.Tensor:
-    """The matrix (d_model, 3 * d_model) of queries, keys and values, the first two in this order; queries scale the scores."""
-    q, k, v = block.qkv.weight.unflatten(0, (3, block.num_heads, -1))
-    q = q[:, order] * q.shape[1] ** -0.5
-    return torch.stack([q, k[:, order], v]).flatten(0, 2).t().contiguous()
+def scaled(block: nn.Module) -> torch.Tensor:
+    """The weights (3 * d_model, d_model) of queries, which scale the scores, keys and values."""
+    q, k, v = block.qkv.weight.chunk(3)
+    return torch.cat([q * (len(q) // block.num_heads) ** -0.5, k, v])
 
 
 class GPUDecoder:

@@ -25,6 +25,7 @@ from torch import nn
 
 from explore_gym.agents.common.errors import UsageError
 from explore_gym.agents.common.generation import Drawing, Samples, draw_on_cpu, draw_on_gpu, draw_samples, rotate
+from explore_gym.agents.common.kernels import Linear
 
 
 class Tokenizer(Protocol):
@@ -46,12 +47,14 @@ class LanguageModel(nn.Module):
         context: tokens in the longest sequence.
         d_model: width of the hidden states.
         value_head: hidden state -> value, if there is one.
+        cpu_rows: responses that are drawn at once on a CPU.
     """
 
     tokenizer: Tokenizer
     context: int
     d_model: int
     value_head: nn.Linear | None
+    cpu_rows: int = 256
 
     def hidden(self, tokens: torch.Tensor) -> torch.Tensor:
         """Last hidden states (batch, length, d_model), after the final norm, of tokens (batch, length)."""
@@ -64,7 +67,7 @@ class LanguageModel(nn.Module):
     def draw(
         self, prompts: list[list[int]], owners: torch.Tensor, uniforms: torch.Tensor, drawing: Drawing
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draws a response of prompts[owners[i]] with the numbers uniforms[i] for each row i.
+        """Draws a response of prompts[owners[i]] with the numbers uniforms[i] for each row i; owners ascend.
 
         Returns tokens and logprobs, (rows, longest response), and the lengths of the responses, (rows,), beyond which they
         mean nothing.
@@ -175,8 +178,8 @@ class Block(nn.Module):
         super().__init__()
         d, self.num_heads, self.rope = config.d_model, config.num_heads, config.positions == "rope"
         self.norm_in, self.norm_mid = nn.LayerNorm(d, bias=False), nn.LayerNorm(d, bias=False)
-        self.qkv, self.output = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
-        self.up, self.down = nn.Linear(d, 4 * d, bias=False), nn.Linear(4 * d, d, bias=False)
+        self.qkv, self.output = Linear(d, 3 * d), Linear(d, d)
+        self.up, self.down = Linear(d, 4 * d), Linear(4 * d, d)
 
     def project(self, x, cos, sin):
         """Queries, keys and values, each (batch, heads, length, head_dim), of x (batch, length, d_model)."""
@@ -199,6 +202,7 @@ class GPT(LanguageModel):
 
     cos: torch.Tensor
     sin: torch.Tensor
+    cpu_rows = 1024
 
     def __init__(self, config: GPTConfig, tokenizer: Tokenizer):
         super().__init__()

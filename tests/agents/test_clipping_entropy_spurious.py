@@ -362,7 +362,7 @@ def test_clipping_decides_where_coins_lead_the_entropy_of_a_table():
 def test_true_rewards_teach_coins_do_not_and_less_entropy_leaves_the_mode(tmp_path):
     task = dict(env_kwargs='{"values": 5, "rules": 2, "max_length": 2, "skill": [0.5, 0.5]}')
     sizes = dict(num_envs=32, group_size=8, num_minibatches=4, total_timesteps=20, eval_episodes=48, eval_samples=16)
-    base = dict(sft_steps=600, sft_batch_size=64, sft_learning_rate=1e-2)
+    base = dict(sft_steps=1000, sft_batch_size=64, sft_learning_rate=3e-3)
     gained, changed = {}, {}
     for arm in (dict(reward="true"), dict(reward="random"), dict(reward="none", ent_min=1.0)):
         name = arm["reward"]

@@ -413,7 +413,7 @@ def test_bad_arguments_are_named(changed, message):
 def test_learns_rules_that_the_demonstrations_get_wrong(tmp_path, changed):
     task = dict(env_kwargs='{"values": 5, "rules": 2, "max_length": 2, "skill": [0.0, 0.0]}')
     sizes = dict(num_envs=32, group_size=8, train_prompts=64, total_timesteps=25, eval_episodes=48, eval_samples=16)
-    base = dict(sft_steps=600, sft_batch_size=64, sft_learning_rate=1e-2, learning_rate=1e-3)
+    base = dict(sft_steps=1000, sft_batch_size=64, sft_learning_rate=3e-3, learning_rate=1e-3)
     run = knapsack_rl.train(arguments(run_dir=str(tmp_path), **{**task, **sizes, **base, **changed}))
     first, last = common.read_metrics(tmp_path / "metrics.jsonl")[0], run.last
     assert first["train/pass@1"] < 0.6  # so often is a step of the demonstrations right

@@ -166,7 +166,7 @@ def test_the_seed_and_not_the_rows_drawn_at_once_decides_what_is_drawn(monkeypat
     model = make()
     draws = []
     for rows in (256, 7):
-        monkeypatch.setattr(generation, "CPU_ROWS", rows)
+        monkeypatch.setattr(GPT, "cpu_rows", rows)
         monkeypatch.setattr(generation, "ENCODED_TOKENS", rows)
         draws.append(model.sample(PROMPTS, COUNTS, max_new_tokens=24, generator=torch.Generator().manual_seed(3)))
     assert torch.equal(draws[0].tokens, draws[1].tokens)
@@ -174,6 +174,20 @@ def test_the_seed_and_not_the_rows_drawn_at_once_decides_what_is_drawn(monkeypat
     assert torch.allclose(draws[0].logprobs, draws[1].logprobs, atol=1e-5)
     torch.manual_seed(3)
     assert torch.equal(model.sample(PROMPTS, COUNTS, max_new_tokens=24).tokens, draws[0].tokens)
+
+
+def test_threads_share_the_rows():
+    model, threads = make(), torch.get_num_threads()
+    rows = [50] * 4  # more than the least that a thread takes
+    alone = model.sample(PROMPTS, rows, max_new_tokens=24, generator=torch.Generator().manual_seed(0))
+    try:
+        torch.set_num_threads(2)
+        shared = model.sample(PROMPTS, rows, max_new_tokens=24, generator=torch.Generator().manual_seed(0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(alone.tokens, shared.tokens)
+    assert torch.allclose(alone.logprobs, shared.logprobs, atol=1e-5)
 
 
 def test_log_probs_and_entropies_of_a_model_that_knows_nothing_are_those_of_a_uniform_draw():
