@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.adam import adam
+
+BETAS = 0.9, 0.999  # of Adam
 
 
 class Adam(nn.Module):
-    """torch.optim.Adam for all parameters of a module as one vector, which a graph made by `compiled` may step.
+    """Adam (Kingma and Ba, 2015) for all parameters of a module as one vector, which a graph made by `compiled` may step.
 
     The parameters become views of the vector: one update takes the place of one per parameter, to the same effect.
     `load_state_dict` writes through the views; moving the module to another device afterwards would cut them off.
@@ -38,22 +39,18 @@ class Adam(nn.Module):
 
     def step(self, grad: torch.Tensor) -> None:
         """Moves the parameters against a gradient, one vector in the order of `module.parameters()`."""
-        adam(
-            [self.vector],
-            [grad],
-            [self.exp_avg],
-            [self.exp_avg_sq],
-            [],
-            [self.num_steps],
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.learning_rate,
-            weight_decay=0.0,
-            eps=self.eps,
-            maximize=False,
-            differentiable=True,  # as operations on tensors alone, which a graph can hold
-        )
+        self.num_steps.add_(1)
+        self.exp_avg.lerp_(grad, 1 - BETAS[0])
+        self.exp_avg_sq.lerp_(grad.square(), 1 - BETAS[1])
+        biases = [1 - beta**self.num_steps for beta in BETAS]
+        scale = biases[1].sqrt()
+        rate, eps = stored(torch.stack([self.learning_rate * scale / biases[0], self.eps * scale]))
+        self.vector.sub_(rate * self.exp_avg / (self.exp_avg_sq.sqrt() + eps))
+
+
+def stored(x: torch.Tensor) -> torch.Tensor:
+    """x as a sum, which a compiled graph keeps, where it would compute x anew for each element of a result."""
+    return torch.stack([torch.zeros_like(x), x]).cumsum(0)[1]
 
 
 def compiled(function: Callable, *modules: nn.Module) -> Callable:
