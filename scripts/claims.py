@@ -93,6 +93,7 @@ class Claim:
     figures: dict[str, dict]
     inequalities: tuple[Inequality, ...]
     log_steps: bool  # learning curves on a logarithmic scale of steps
+    unit: str  # what --total-timesteps counts, as sentences say it
     snapshot: str  # array file of a run directory that is kept for seed 1; "" for none
     folder: Path  # of results, figures and page
     template: Path  # page whose marked sections are filled in
@@ -103,6 +104,12 @@ class Claim:
 
     def command(self, arm: str, seed: int) -> str:
         return shlex.join(["python", self.script, *self.arms[arm].arguments(seed)])
+
+    def steps(self, at: str) -> str:
+        """A checkpoint as a sentence says it: 320 iterations, 50k steps, 2M steps."""
+        count = self.checkpoints[at]
+        scale, letter = (1e6, "M") if count >= 1e6 else (1e3, "k") if count >= 1e4 else (1, "")
+        return f"{count / scale:g}{letter} {self.unit}"
 
     def curve_steps(self, end: int) -> list[int]:
         """The steps at which learning curves are kept, up to `end`."""
@@ -149,6 +156,7 @@ def read_claim(slug: str, papers: Path, quick_folder: Path | None = None) -> Cla
             figures=data["figures"],
             inequalities=tuple(Inequality(**item) for item in data["inequalities"]),
             log_steps=data.get("log_steps", False),
+            unit=data.get("unit", "steps"),
             snapshot=data.get("snapshot", ""),
             folder=quick_folder or path.parent,
             template=path.parent / "index.md",
@@ -351,14 +359,10 @@ def describe(claim: Claim, item: Inequality) -> str:
         left = f"{name}({claim.arms[item.left].label})"
     else:
         left = f"Spearman of {name} over ({', '.join(claim.arms[arm].label for arm in item.left)})"
-    at = steps(claim.checkpoints[item.at])
+    at = claim.steps(item.at)
     if item.right_at:
-        at += f" against {steps(claim.checkpoints[item.right_at])}"
+        at += f" against {claim.steps(item.right_at)}"
     return f"{left} {relation} {right} at {at}{apart}"
-
-
-def steps(count: int) -> str:
-    return f"{count / 1e6:g}M steps" if count >= 1e6 else f"{count / 1e3:g}k steps"
 
 
 def verdict(findings: list[Finding]) -> str:
@@ -426,7 +430,7 @@ def result_table(claim: Claim, rows: Rows, arms: list[str]) -> str:
     columns = [
         (m, at) for m, at in claim.columns if any(m in x["metrics"].get(at, {}) for (arm, _), x in rows.items() if arm in names)
     ]
-    header = ["Arm", *(f"{claim.metrics[m]['label']}, {steps(claim.checkpoints[at])}" for m, at in columns), "Seeds"]
+    header = ["Arm", *(f"{claim.metrics[m]['label']}, {claim.steps(at)}" for m, at in columns), "Seeds"]
     body = []
     for name in filter(counts.get, arms):
         cells = []

@@ -1,4 +1,4 @@
-"""The figures of a paper's page: learning curves with intervals, scatter plots and maps of one seed's arrays."""
+"""The figures of a paper's page: learning curves and final values with intervals, scatter plots, maps of one seed's arrays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from explore_gym.agents.common.statistics import bootstrap_iqm, interval, iqm
-from explore_gym.scripts.claims import Claim, Rows
+from explore_gym.scripts.claims import Claim, Rows, estimate
 
 COLOURS = ("#7f7f7f", "#1f77b4", "#2ca02c", "#d62728", "#ff9d5c", "#111111", "#9467bd", "#8c564b", "#17becf", "#e377c2")
 CHARACTER, HANDLE = 0.075, 0.55  # inches of the legend: a character of a label, a line with the space around it
@@ -19,7 +19,7 @@ BAND_REPLICAS = 1000  # per point of a curve; the table's intervals use more
 
 def draw_figures(claim: Claim, rows: Rows) -> None:
     """Draws <figure>.png in the claim's folder for every figure with data; removes it where the data are gone."""
-    draw = {"curves": draw_curves, "scatter": draw_scatter, "maps": draw_maps}
+    draw = {"curves": draw_curves, "intervals": draw_intervals, "scatter": draw_scatter, "maps": draw_maps}
     for name, spec in claim.figures.items():
         figure = draw[spec["kind"]](claim, rows, spec)
         path = claim.folder / f"{name}.png"
@@ -36,12 +36,12 @@ def colour(claim: Claim, spec: dict, arm: str) -> str:
     return COLOURS[arms.index(arm) % len(COLOURS)]
 
 
-def panels(num_panels: int, columns: int, width: float, height: float, sharex: bool = False) -> tuple[Figure, list]:
+def panels(num_panels: int, columns: int, width: float, height: float, **shared: bool) -> tuple[Figure, list]:
     """A figure with at least num_panels axes, `columns` in a row; what is left over is invisible."""
     num_rows = -(-num_panels // columns)
     figure = Figure(figsize=(width * columns, height * num_rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = list(figure.subplots(num_rows, columns, squeeze=False, sharex=sharex).flat)
+    axes = list(figure.subplots(num_rows, columns, squeeze=False, **shared).flat)
     for left_over in axes[num_panels:]:
         left_over.set_visible(False)
     return figure, axes[:num_panels]
@@ -53,7 +53,8 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
     if not arms:
         return None
     figure, axes = panels(len(spec["metrics"]), spec.get("columns", len(spec["metrics"])), 5.0, 3.6)
-    unit = 1 if claim.log_steps else 1e6
+    millions = claim.unit == "steps" and not claim.log_steps
+    scale = 1e6 if millions else 1
     for panel, metric in zip(axes, spec["metrics"]):
         for arm in arms:
             steps, scores = stacked_curves(rows, arm, metric)
@@ -63,9 +64,9 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
             rng = np.random.default_rng(0)
             bands = [interval(bootstrap_iqm(column, rng, BAND_REPLICAS)) for column in scores.T]
             label, arm_colour = claim.arms[arm].label, colour(claim, spec, arm)
-            panel.plot(steps / unit, iqm(scores, axis=0), style, color=arm_colour, label=label, linewidth=1.6)
-            panel.fill_between(steps / unit, *np.transpose(bands), color=arm_colour, alpha=0.18, linewidth=0)
-        panel.set_xlabel("environment steps" if claim.log_steps else "environment steps (millions)")
+            panel.plot(steps / scale, iqm(scores, axis=0), style, color=arm_colour, label=label, linewidth=1.6)
+            panel.fill_between(steps / scale, *np.transpose(bands), color=arm_colour, alpha=0.18, linewidth=0)
+        panel.set_xlabel(("environment steps" if claim.unit == "steps" else claim.unit) + (" (millions)" if millions else ""))
         panel.set_ylabel(claim.metrics[metric]["label"])
         if claim.log_steps:
             panel.set_xscale("log")
@@ -77,6 +78,26 @@ def draw_curves(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
     handles, labels = axes[0].get_legend_handles_labels()
     fitting = int(figure.get_figwidth() / (HANDLE + CHARACTER * max(map(len, labels), default=0)))
     figure.legend(handles, labels, loc="outside lower center", ncols=max(fitting, 1), frameon=False, fontsize=9)
+    return figure
+
+
+def draw_intervals(claim: Claim, rows: Rows, spec: dict) -> Figure | None:
+    """One panel per metric: IQM over the stored seeds at a checkpoint with its interval, a line for each arm."""
+    arms = [arm for arm in spec["arms"] if any(name == arm for name, _ in rows)]
+    if not arms:
+        return None
+    metrics = spec["metrics"]
+    figure, axes = panels(len(metrics), spec.get("columns", len(metrics)), 3.6, 0.9 + 0.3 * len(arms), sharey=True)
+    for panel, metric in zip(axes, metrics):
+        for line, arm in enumerate(arms):
+            if found := estimate(claim, rows, arm, metric, spec["at"]):
+                panel.plot(found.interval, [line] * 2, color=colour(claim, spec, arm), linewidth=4, alpha=0.4)
+                panel.plot(found.value, line, "o", color=colour(claim, spec, arm), markersize=5)
+        panel.set_xlabel(claim.metrics[metric]["label"])
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="x", alpha=0.25)
+    axes[0].set_yticks(range(len(arms)), [claim.arms[arm].label for arm in arms])
+    axes[0].invert_yaxis()
     return figure
 
 
