@@ -106,9 +106,9 @@ class Claim:
         return shlex.join(["python", self.script, *self.arms[arm].arguments(seed)])
 
     def steps(self, at: str) -> str:
-        """A checkpoint as a sentence says it: 320 iterations, 50k steps, 2M steps."""
+        """A checkpoint as a sentence says it: 320 iterations, 2k steps, 1M steps."""
         count = self.checkpoints[at]
-        scale, letter = (1e6, "M") if count >= 1e6 else (1e3, "k") if count >= 1e4 else (1, "")
+        scale, letter = (1e6, "M") if count >= 1e6 else (1e3, "k") if count >= 1e3 else (1, "")
         return f"{count / scale:g}{letter} {self.unit}"
 
     def curve_steps(self, end: int) -> list[int]:

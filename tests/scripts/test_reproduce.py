@@ -134,7 +134,7 @@ def test_runs_everything_once_and_writes_results_figures_and_page(paper, capsys)
     page = (paper.folder / "index.md").read_text()
     assert "**Verdict: reproduced.** 2 of 2 inequalities hold; 6 of 6 runs are stored." in page
     assert "By hand." in page
-    assert "| score(A) ≥ 1.3 × score(B) at 0.95k steps | 0.521 [" in page
+    assert "| score(A) ≥ 1.3 × score(B) at 950 steps | 0.521 [" in page
     assert "score(B) ≤ score(A) − 0.1 at 2k steps" in page
     for name in ("curves", "maps", "scatter"):
         assert f"({name}.png)" in page
@@ -162,7 +162,7 @@ def test_check_recomputes_and_tells_by_its_exit_code(paper, capsys):
     assert paper.reproduce("--check") == 1
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.startswith(
-        "fails      score(A) ≥ 1.9 × score(B) at 0.95k steps: 0.521 [0.511, 0.531] against 0.321 [0.311, 0.331]"
+        "fails      score(A) ≥ 1.9 × score(B) at 950 steps: 0.521 [0.511, 0.531] against 0.321 [0.311, 0.331]"
     )
     assert second.startswith("holds")
     assert last == "partly reproduced: 1 of 2 hold"
@@ -247,7 +247,7 @@ def test_the_two_sides_may_stand_at_checkpoints_of_their_own(paper):
     findings = [evaluate(paper.read(), paper.rows(), item) for item in paper.read().inequalities]
     assert [(x.left.value, x.right.value) for x in findings] == [(pytest.approx(0.522), pytest.approx(0.521))] * 2
     assert [x.status for x in findings] == ["holds", "fails"]
-    assert findings[0].sentence == "score(A) ≥ 1.001 × score(A) at 2k steps against 0.95k steps"
+    assert findings[0].sentence == "score(A) ≥ 1.001 × score(A) at 2k steps against 950 steps"
     paper.claim["inequalities"][0]["right_at"] = "never"
     paper.write()
     with pytest.raises(UsageError, match="unknown checkpoint 'never', expected one of early, final"):
