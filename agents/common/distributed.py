@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
@@ -14,6 +15,7 @@ def join(device: torch.device) -> None:
     """Meets the other processes, over NCCL if they train on GPUs and otherwise over gloo; once, and not if there are none."""
     if WORLD_SIZE > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)  # a thread of gloo's that outlives Python aborts the process
 
 
 def wait() -> None:
