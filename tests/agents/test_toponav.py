@@ -563,7 +563,7 @@ def test_other_environments_are_refused(tmp_path):
 @pytest.mark.slow
 def test_toponav_learns_to_reach_goals_on_maps_that_it_has_not_seen(tmp_path):
     sizes = dict(num_envs=32, hidden=64, replay_size=50_000, meta_replay_size=4096, batch_size=64, meta_batch_size=64)
-    args = dict(total_timesteps=40_000, eval_episodes=100, max_nodes=24, learning_starts=1000, meta_learning_starts=100)
+    args = dict(total_timesteps=60_000, eval_episodes=100, max_nodes=24, learning_starts=1000, meta_learning_starts=100)
     tn.train(arguments(**{**sizes, **args}, run_dir=str(tmp_path)))
     tn.train(arguments(arm="random", total_timesteps=1, eval_episodes=100, run_dir=str(tmp_path / "random")))
     assert rows_of(tmp_path)[-1]["eval/success"] > 0.3
