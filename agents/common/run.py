@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import random
@@ -280,6 +281,8 @@ class Run:
             while self.step < self.args.total_timesteps:
                 self.step += steps_per_iteration
                 yield self.step
+                if not gc.get_freeze_count():
+                    gc.freeze()  # Python's collector needn't look again at what imports and compilation have left
                 due = time.perf_counter() - saved > self.args.checkpoint_interval
                 signalled, due = any_true([self._signalled, due], self.device)  # processes save and leave together
                 if signalled:
@@ -290,6 +293,7 @@ class Run:
                     saved = time.perf_counter()
             self.save()
         finally:
+            gc.unfreeze()
             if self._progress:
                 self._progress.stop()
             for number, handler in handlers.items():
