@@ -274,15 +274,16 @@ class Run:
         Between iterations it writes a checkpoint when checkpoint_interval has passed. After Ctrl-C or SIGTERM it
         finishes the iteration, writes a checkpoint, prints how to resume and leaves; a second Ctrl-C leaves at once.
         """
-        saved = time.perf_counter()
+        saved, first = time.perf_counter(), True
         handlers = self._catch_signals()
         self._open_progress()
         try:
             while self.step < self.args.total_timesteps:
                 self.step += steps_per_iteration
                 yield self.step
-                if not gc.get_freeze_count():
+                if first:
                     gc.freeze()  # Python's collector needn't look again at what imports and compilation have left
+                    first = False
                 due = time.perf_counter() - saved > self.args.checkpoint_interval
                 signalled, due = any_true([self._signalled, due], self.device)  # processes save and leave together
                 if signalled:

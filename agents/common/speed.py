@@ -117,7 +117,7 @@ def compile_inner(function: Callable, inputs: list[torch.Tensor]) -> Callable:
         torch.func.functionalize(make_fx(function, tracing_mode="fake")(*inputs)), select_decomp_table(), "fake"
     )
     graph, mode = operations(*inputs), FakeTensorMode()
-    on_cpu = all(x.device.type == "cpu" for x in inputs)  # where calls between kernels count: none of them in Python, asked for twice
+    on_cpu = all(x.device.type == "cpu" for x in inputs)  # where calls between kernels count: C++ makes them
     with tracing(TracingContext(mode)), V.set_fake_mode(mode), patch(cpp_wrapper=on_cpu):
         return compile_fx_inner(graph, [mode.from_tensor(x) for x in inputs], cpp_wrapper=on_cpu)
 
