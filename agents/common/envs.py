@@ -142,41 +142,57 @@ def actions_of(space: spaces.Space) -> tuple[int, int]:
 class Features(nn.Module):
     """Observation rows (batch, obs_dim) -> float32 features (batch, dim), without parameters.
 
-    Categories become one-hot, and so do the codes of symbolic images if `symbolic`; other images are divided by 255.
+    Categories become one-hot, and so do the codes of symbolic images if `symbolic`; other images are divided by 255. A code
+    beyond its part's has no feature.
     """
 
     dense: torch.Tensor  # columns taken as numbers, times scales
     scales: torch.Tensor
-    columns: torch.Tensor  # column columns[i] gives the feature "equals codes[i]"
-    codes: torch.Tensor
+    columns: torch.Tensor  # columns of codes: column columns[i] has sizes[i] of them, features from firsts[i] on
+    sizes: torch.Tensor
+    firsts: torch.Tensor
 
     def __init__(self, layout: list[Part], symbolic: bool = True):
         super().__init__()
         dense: list[int] = []
         scales: list[float] = []
         columns: list[int] = []
-        codes: list[int] = []
+        sizes: list[int] = []
         for part in layout:
             span = range(part.start, part.stop)
-            sizes = SYMBOLIC_SIZES * (len(span) // 3) if symbolic and part.symbolic else part.sizes
-            for column, size in zip(span, sizes):
-                columns += [column] * size
-                codes += range(size)
-            if not sizes:
+            found = SYMBOLIC_SIZES * (len(span) // 3) if symbolic and part.symbolic else part.sizes
+            if found:
+                columns += span
+                sizes += found
+            else:
                 dense += span
                 scales += [1 / 255 if part.kind == "image" else 1.0] * len(span)
-        self.dim = len(dense) + len(codes)
-        self.raw = not codes and all(scale == 1.0 for scale in scales)
+        self.dim = len(dense) + sum(sizes)
+        self.scaled = any(scale != 1.0 for scale in scales)
         self.register_buffer("dense", torch.tensor(dense, dtype=torch.long), persistent=False)
         self.register_buffer("scales", torch.tensor(scales), persistent=False)
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.long), persistent=False)
-        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float32), persistent=False)
+        self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.long), persistent=False)
+        self.register_buffer("firsts", self.sizes.cumsum(0) - self.sizes + len(dense), persistent=False)
+        self.dense_span, self.columns_span = span_of(dense), span_of(columns)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        if self.raw and self.dim == rows.shape[1]:
-            return rows.float()
-        dense = rows[:, self.dense].float() * self.scales
-        return torch.cat([dense, (rows[:, self.columns] == self.codes).float()], 1)
+        dense = rows[:, self.dense if self.dense_span is None else self.dense_span].float()
+        if self.scaled:
+            dense = dense * self.scales
+        if not len(self.columns):
+            return dense
+        codes = rows[:, self.columns if self.columns_span is None else self.columns_span].long()
+        known = (codes >= 0) & (codes < self.sizes)
+        x = dense.new_zeros(len(rows), self.dim)
+        x[:, : len(self.dense)] = dense
+        return x.scatter_(1, self.firsts + torch.where(known, codes, 0), known.float())
+
+
+def span_of(columns: list[int]) -> slice | None:
+    """Columns in a row as a slice, which is cheaper to take than a list of them; None if there are gaps."""
+    span = slice(columns[0], columns[-1] + 1) if columns else slice(0)
+    return span if columns == list(range(span.start or 0, span.stop)) else None
 
 
 class TorchVectorEnv:

@@ -157,6 +157,12 @@ def test_bytes_with_small_upper_bounds_are_categories():
     assert common.Features(layout)(row)[0].tolist() == [7, 8, 9, 200, 0, 1, 0, 0, 0, 1, 1, 0, 1, 0]
 
 
+def test_codes_beyond_their_part_have_no_feature_and_columns_may_alternate():
+    layout = common.obs_layout(spaces.Dict(a=spaces.Discrete(2), b=spaces.Box(-1, 1, (1,)), c=spaces.Discrete(3)))
+    rows = torch.tensor([[1, 0.5, 2], [2, -0.5, -1]])
+    assert common.Features(layout)(rows).tolist() == [[0.5, 0, 1, 0, 0, 1], [-0.5, 0, 0, 0, 0, 0]]
+
+
 def test_bits_are_numbers():
     layout = common.obs_layout(spaces.Dict(last=spaces.MultiBinary((1, 2)), place=spaces.Discrete(3)))
     assert [(p.name, p.start, p.stop, p.kind) for p in layout] == [("last", 0, 2, "numbers"), ("place", 2, 3, "categories")]
