@@ -483,7 +483,7 @@ PARTS = {
     "ids": ("Every id", throughput_table),
     "compare": ("Beside peers", ratio_table),
     "envpool": ("Beside EnvPool, every task of Minigrid that both have", ratio_table),
-    "xland": ("Beside XLand-MiniGrid", ratio_table),
+    "jax": ("Beside peers in JAX", ratio_table),
     "agents": ("Several agents", agents_table),
     "train": ("Training", ratio_table),
     "settings": ("Settings of training", settings_table),

@@ -1,8 +1,8 @@
 """Measure steps per second: of every id at several batch sizes, beside peers (--compare), and of PPO training (--train,
 --settings).
 
---envpool: every task of Minigrid that EnvPool has too. --xland: XLand-MiniGrid on the nearest task, which the interpreter
---peer-python runs (docs/benchmarks.md says how to make it), and the steps of all agents in worlds for several.
+--envpool: every task of Minigrid that EnvPool has too. --jax: XLand-MiniGrid on the nearest task and gymnax on DeepSea, which
+the interpreter --peer-python runs (docs/benchmarks.md says how to make it), and the steps of all agents in worlds for several.
 
 How it is measured:
 - Actions are sampled in advance. Warm-up (compilation included) comes first and isn't timed. The clock is read once per
@@ -11,9 +11,9 @@ How it is measured:
 - Every call returns fresh arrays unless --no-copy is given; C loops always write into the same arrays.
 - A figure is the median over rounds. A comparison runs both sides in alternation and takes the ratio in each round, so that a
   busy machine slows both; the median ratio decides, its range says how far to trust it. Absolute figures are for orientation.
-- XLand-MiniGrid runs in a process of its own, on one thread of one core: vmap and jit of the step with autoreset in the next
-  step, one task of ours for each world, which it keeps (our worlds draw another one for each episode). With `taskset -c 0`
-  both sides run on that core.
+- What is written in JAX runs in a process of its own, on one thread of one core, vmap and jit of the step with autoreset.
+  XLand-MiniGrid has one task of ours for each world, which it keeps (our worlds draw another one for each episode); DeepSea is
+  the same task on both sides, of size 8. With `taskset -c 0` both sides run on that core.
 - Training runs agents/ppo.py, eager and with --compile, and the PPO of stable-baselines3 and, where --cleanrl names their
   ppo.py, of CleanRL in alternation, each in a process of its own with one torch thread: the same environment (ours in
   Gymnasium's or our vector form, theirs one by one, as they make them) and hyperparameters (stable-baselines3's defaults with
@@ -59,7 +59,7 @@ PACKAGES += ("gymnasium-robotics", "mujoco", "highway-env")
 MIN_CHUNK = 0.01  # s
 NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
 BATCH, SYNC_BATCH = 1024, 64  # environments of the comparisons; of peers that step them in a Python loop
-XLAND_MINIGRID = Path(__file__).parent / "yardsticks" / "xland_minigrid.py"
+XLAND_MINIGRID, GYMNAX = (Path(__file__).parent / "yardsticks" / f"{name}.py" for name in ("xland_minigrid", "gymnax_deep_sea"))
 GAMES = {"size": 13}  # XLandGames, with 2 agents
 SHARED = dict(gamma=0.99, gae_lambda=0.95, clip_coef=0.2, vf_coef=0.5, max_grad_norm=0.5, hidden=64, anneal_lr=False)
 SMALL = dict(  # stable-baselines3's defaults, 8 environments; minibatches of 64
@@ -81,8 +81,8 @@ class Args:
     num_threads: int = 1
     compare: bool = False  # instead of the table of ids: peers on the same task
     envpool: bool = False  # instead of the table of ids: EnvPool on every task of Minigrid that both have
-    xland: bool = False  # instead of the table of ids: XLand beside XLand-MiniGrid, and worlds for several agents
-    peer_python: str = ""  # interpreter that has XLand-MiniGrid; default: this one
+    jax: bool = False  # instead of the table of ids: XLand and DeepSea beside peers in JAX, and worlds for several agents
+    peer_python: str = ""  # interpreter that has XLand-MiniGrid and gymnax; default: this one
     train: bool = False  # instead of the table of ids: PPO against those of others
     cleanrl: Path | None = None  # ppo.py in a copy of CleanRL's repository
     train_steps: int = 98_304  # environment steps of one training run: 6 iterations
@@ -272,21 +272,21 @@ def pointer(array):
     return array.ctypes.data_as(ctypes.c_void_p)
 
 
-class XLandMiniGrid:
+class JaxPeer:
     """A contestant in a process of its own, until it is closed.
 
     Raises:
-        ImportError: the interpreter lacks XLand-MiniGrid or JAX.
+        ImportError: the interpreter lacks the package or JAX.
     """
 
-    def __init__(self, python):
-        self.num_envs = BATCH
-        found = subprocess.run([python, "-c", "import jax, xminigrid"], capture_output=True, text=True)
+    def __init__(self, name, script, package, python, task):
+        self.num_envs, self.script = BATCH, script
+        found = subprocess.run([python, "-c", f"import jax, {package}"], capture_output=True, text=True)
         if found.returncode:
             raise ImportError(found.stderr.strip().rpartition("\n")[2].rpartition("Error: ")[2])
-        self.process = subprocess.Popen([python, XLAND_MINIGRID], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        versions = json.loads(self.ask(json.dumps(xland_tasks(self.num_envs))))
-        self.name = "XLand-MiniGrid ({})".format(", ".join(f"{name} {version}" for name, version in versions.items()))
+        self.process = subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        versions = json.loads(self.ask(json.dumps(task)))
+        self.name = "{} ({})".format(name, ", ".join(f"{name} {version}" for name, version in versions.items()))
 
     def ask(self, line):
         with contextlib.suppress(BrokenPipeError):  # there will be no answer then
@@ -294,7 +294,7 @@ class XLandMiniGrid:
         answer = self.process.stdout.readline()
         if not answer:
             self.close()
-            raise RuntimeError(f"{XLAND_MINIGRID.name} ended with exit code {self.process.returncode}")
+            raise RuntimeError(f"{self.script.name} ended with exit code {self.process.returncode}")
         return answer
 
     def measure(self, seconds):
@@ -424,17 +424,22 @@ def compare_envpool(args, report):
         report.add("envpool", **row, **ratios(speeds))
 
 
-def compare_xland(args, report):
-    """XLand beside XLand-MiniGrid: one room of 9x9 cells, a view of 5x5, small rulesets."""
-    row = dict(id=f"{NAMESPACE}/XLand-v0", num_envs=BATCH, goal=20.0)
-    try:
-        peer = XLandMiniGrid(args.peer_python or sys.executable)
-    except ImportError as error:
-        report.add("xland", **row, peer="XLand-MiniGrid", missing=str(error))
-        return
-    with contextlib.closing(peer):
-        speeds = alternate(ours(row["id"], BATCH, args), peer, args.rounds, args.seconds)
-    report.add("xland", **row, peer=peer.name, peer_num_envs=peer.num_envs, **ratios(speeds))
+def compare_jax(args, report):
+    """XLand beside XLand-MiniGrid, one room of 9x9 cells, a view of 5x5, small rulesets; DeepSea beside gymnax's."""
+    sea = {"size": 8}
+    for name, kwargs, goal, peer, script, package, task in (
+        ("XLand-v0", {}, 20.0, "XLand-MiniGrid", XLAND_MINIGRID, "xminigrid", xland_tasks(BATCH)),
+        ("DeepSea-v0", sea, None, "gymnax", GYMNAX, "gymnax", {**sea, "num_envs": BATCH}),
+    ):
+        row = dict(id=f"{NAMESPACE}/{name}", num_envs=BATCH, goal=goal)
+        try:
+            theirs = JaxPeer(peer, script, package, args.peer_python or sys.executable, task)
+        except ImportError as error:
+            report.add("jax", **row, peer=peer, missing=str(error))
+            continue
+        with contextlib.closing(theirs):
+            speeds = alternate(ours(row["id"], BATCH, args, **kwargs), theirs, args.rounds, args.seconds)
+        report.add("jax", **row, peer=theirs.name, peer_num_envs=BATCH, **ratios(speeds))
 
 
 def measure_agents(args, report):
@@ -697,7 +702,7 @@ def run(args):
     if not console.is_terminal:
         console.width = 140
     report = Report(args.out or (STORED if args.store else None), args)
-    if args.full or not (args.compare or args.envpool or args.xland or args.train or args.settings):
+    if args.full or not (args.compare or args.envpool or args.jax or args.train or args.settings):
         measure_ids(args, report)
         console.print(table_of_ids(report.rows("ids")))
     if args.full or args.compare:
@@ -706,9 +711,9 @@ def run(args):
     if args.full or args.envpool:
         compare_envpool(args, report)
         console.print(table_of_ratios(report.rows("envpool"), "steps/s beside EnvPool"))
-    if args.full or args.xland:
-        compare_xland(args, report)
-        console.print(table_of_ratios(report.rows("xland"), "steps/s beside XLand-MiniGrid"))
+    if args.full or args.jax:
+        compare_jax(args, report)
+        console.print(table_of_ratios(report.rows("jax"), "steps/s beside peers in JAX"))
         measure_agents(args, report)
         console.print(table_of_agents(report.rows("agents")))
     if args.full or args.train:

@@ -5,30 +5,23 @@ The first line on the standard input is a JSON object with the tasks: for each i
 and is answered by the steps/s of one batch, a world for each task, over that time. The first answer is JSON with the versions.
 """
 
-import itertools
 import json
-import os
 import sys
-import time
-from importlib.metadata import version
+
+from jax_answers import answer  # first: it says how JAX is to start
+
+# isort: split
+import jax
+import numpy as np
+import xminigrid
+from xminigrid.core.constants import Colors, Tiles
+from xminigrid.core.goals import EmptyGoal
+from xminigrid.core.rules import EmptyRule
+from xminigrid.types import RuleSet
+from xminigrid.wrappers import DmEnvAutoResetWrapper
 
 CONDITIONS = ("hold", "near", "tile_near")
 GOALS, RULES = (1, 3, 4), (1, 2, 3)  # their numbers of those
-NUM_ACTIONS = 64  # batches of actions sampled in advance, played in a cycle
-
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # JAX makes as many threads as there are cores
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-os.environ["JAX_PLATFORMS"] = "cpu"
-
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import xminigrid  # noqa: E402
-from xminigrid.core.constants import Colors, Tiles  # noqa: E402
-from xminigrid.core.goals import EmptyGoal  # noqa: E402
-from xminigrid.core.rules import EmptyRule  # noqa: E402
-from xminigrid.types import RuleSet  # noqa: E402
-from xminigrid.wrappers import DmEnvAutoResetWrapper  # noqa: E402
 
 
 def row(numbers, condition, tiles, length):
@@ -64,21 +57,8 @@ def main():
     step = jax.jit(jax.vmap(env.step, in_axes=(axes, 0, 0)))
     reset = jax.jit(jax.vmap(env.reset, in_axes=(axes, 0)))
     timestep = reset(params, jax.random.split(jax.random.key(0), len(tasks)))
-    rng = np.random.default_rng(0)
-    sampled = [jax.numpy.asarray(rng.integers(6, size=len(tasks))) for _ in range(NUM_ACTIONS)]
-    actions = itertools.cycle(sampled)
     chunk = params.max_steps + 1  # calls, as ours: a whole episode, so that each chunk has its share of resets
-    for action in itertools.islice(actions, 3):
-        timestep = jax.block_until_ready(step(params, timestep, action))
-    print(json.dumps({name: version(name) for name in ("xminigrid", "jax", "jaxlib")}), flush=True)
-    for line in sys.stdin:
-        seconds, calls, start = float(line), 0, time.perf_counter()
-        while calls == 0 or time.perf_counter() - start < seconds:
-            for action in itertools.islice(actions, chunk):
-                timestep = step(params, timestep, action)
-            jax.block_until_ready(timestep)
-            calls += chunk
-        print(calls * len(tasks) / (time.perf_counter() - start), flush=True)
+    answer("xminigrid", lambda timestep, action: step(params, timestep, action), timestep, 6, len(tasks), chunk)
 
 
 main()

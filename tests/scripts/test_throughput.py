@@ -169,31 +169,37 @@ def test_tasks_of_xland_are_told_in_the_words_of_their_drawing():
 
 PEER = """
 import json, sys
-tasks = json.loads(sys.stdin.readline())
-assert {"goal", "rules", "objects"} == set(tasks[0])
-print(json.dumps({"xminigrid": "1.2", "jax": "3.4"}), flush=True)
+task = json.loads(sys.stdin.readline())
+xland = isinstance(task, list)
+assert {"goal", "rules", "objects"} == set(task[0]) if xland else task == {"size": 8, "num_envs": 8}
+print(json.dumps({"xminigrid" if xland else "gymnax": "1.2", "jax": "3.4"}), flush=True)
 for line in sys.stdin:
-    print(1000 * len(tasks) * float(line), flush=True)
+    print((1000 if xland else 10) * float(line), flush=True)
 """
 
 
 @pytest.fixture
 def peer(monkeypatch, tmp_path):
-    """A peer that answers 1000 steps/s for each world and second asked for."""
+    """Peers that answer 1000 and 10 steps/s for each second asked for."""
     monkeypatch.setattr(throughput, "BATCH", 8)
-    monkeypatch.setattr(throughput, "XLAND_MINIGRID", tmp_path / "peer.py")
+    for name in ("XLAND_MINIGRID", "GYMNAX"):
+        monkeypatch.setattr(throughput, name, tmp_path / "peer.py")
     (tmp_path / "peer.py").write_text(PEER)
-    (tmp_path / "jax.py").touch()
-    (tmp_path / "xminigrid.py").touch()
+    for package in ("jax", "xminigrid", "gymnax"):
+        (tmp_path / f"{package}.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path
 
 
-def test_xland_minigrid_is_asked_in_its_own_process_and_agents_are_counted(peer):
-    report = run(Args(xland=True, peer_python=sys.executable, seconds=0.01, rounds=2))
-    (row,) = report.rows("xland")
-    assert (row["peer"], row["theirs"]) == ("XLand-MiniGrid (xminigrid 1.2, jax 3.4)", 1000 * 8 * 0.01)
-    assert row["ratio"] == pytest.approx(row["ours"] / 80)
+def test_peers_in_jax_are_asked_in_processes_of_their_own_and_agents_are_counted(peer):
+    report = run(Args(jax=True, peer_python=sys.executable, seconds=0.01, rounds=2))
+    rows = {row["peer"]: row for row in report.rows("jax")}
+    assert {name: row["theirs"] for name, row in rows.items()} == {
+        "XLand-MiniGrid (xminigrid 1.2, jax 3.4)": 1000 * 0.01,
+        "gymnax (gymnax 1.2, jax 3.4)": 10 * 0.01,
+    }
+    for row in rows.values():
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
     (row,) = report.rows("agents")
     assert (row["id"], row["kwargs"], row["num_envs"], row["agents"]) == ("Explore/XLand-Games-v0", {"size": 13}, 8, 2)
     assert 0 < row["steps_per_second_min"] <= row["steps_per_second"] <= row["steps_per_second_max"]
@@ -201,12 +207,13 @@ def test_xland_minigrid_is_asked_in_its_own_process_and_agents_are_counted(peer)
 
 def test_a_peer_that_is_missing_or_breaks_down_is_told_by_name(peer):
     (peer / "jax.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\")")
-    (row,) = run(Args(xland=True, seconds=0.01, rounds=1)).rows("xland")
-    assert (row["peer"], row["missing"]) == ("XLand-MiniGrid", "No module named 'jax'")
+    rows = run(Args(jax=True, seconds=0.01, rounds=1)).rows("jax")
+    missing = [(row["peer"], row["missing"]) for row in rows]
+    assert missing == [("XLand-MiniGrid", "No module named 'jax'"), ("gymnax", "No module named 'jax'")]
     (peer / "jax.py").write_text("")
     (peer / "peer.py").write_text("raise SystemExit(3)")
     with pytest.raises(RuntimeError, match=r"peer\.py ended with exit code 3"):
-        throughput.XLandMiniGrid(sys.executable)
+        throughput.JaxPeer("peer", throughput.GYMNAX, "gymnax", sys.executable, {})
 
 
 @pytest.mark.parametrize(("name", "peer"), [comparison[2:4] for comparison in throughput.COMPARISONS])
