@@ -426,9 +426,10 @@ def machine(part):
     what, settings = part["machine"], part["settings"]
     versions = ", ".join(f"{name} {version}" for name, version in what["versions"].items())
     copy = "fresh arrays" if settings["copy"] else "shared buffers"
+    threads = f"{settings['num_threads']} thread{'s' if settings['num_threads'] > 1 else ''}"
     return (
         f"Measured on {what['date']} with `{part['command']}` on {what['cores']} cores of {what['cpu']} "
-        f"({versions}): {settings['num_threads']} thread, {copy}, median of {settings['rounds']} rounds.\n"
+        f"({versions}): {threads}, {copy}, median of {settings['rounds']} rounds.\n"
     )
 
 

@@ -15,11 +15,11 @@ How it is measured:
   XLand-MiniGrid has one task of ours for each world, which it keeps (our worlds draw another one for each episode); DeepSea is
   the same task on both sides, of size 8. With `taskset -c 0` both sides run on that core.
 - Training runs agents/ppo.py, eager and with --compile, and the PPO of stable-baselines3 and, where --cleanrl names their
-  ppo.py, of CleanRL in alternation, each in a process of its own with one torch thread: the same environment (ours in
-  Gymnasium's or our vector form, theirs one by one, as they make them) and hyperparameters (stable-baselines3's defaults with
-  8 environments, or ours with 32), two separate 64-64 tanh networks on the same inputs. The ratio of steps/s leaves out
-  imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation from nothing
-  in its first round, from the cache that this has left in the others.
+  ppo.py, of CleanRL in alternation, each in a process of its own with --num-threads torch threads: the same environment
+  (ours in Gymnasium's or our vector form, theirs one by one, as they make them) and hyperparameters (stable-baselines3's
+  defaults with 8 environments, or ours with 32), two separate 64-64 tanh networks on the same inputs. The ratio of steps/s
+  leaves out imports, compilation and the first iteration of all; the ratio of wall-clock times has them in, and compilation
+  from nothing in its first round, from the cache that this has left in the others.
 - Settings of training: ours alone, FourRooms, rollouts of 128 steps and 4 epochs of 4 minibatches, by environments, torch
   threads and --compile, iterations after the first.
 """
@@ -78,7 +78,7 @@ class Args:
     seconds: float = 0.5  # of one measurement, at least
     rounds: int = 5
     copy: bool = True  # fresh arrays from every call
-    num_threads: int = 1
+    num_threads: int = 1  # of our batches; in training torch's, on both sides
     compare: bool = False  # instead of the table of ids: peers on the same task
     envpool: bool = False  # instead of the table of ids: EnvPool on every task of Minigrid that both have
     jax: bool = False  # instead of the table of ids: XLand and DeepSea beside peers in JAX, and worlds for several agents
@@ -466,6 +466,7 @@ def train(args, report):
             id=env_id, num_envs=hyperparameters["num_envs"], train_steps=args.train_steps, hyperparameters=hyperparameters
         )
         settings = dict(hyperparameters, env=env_id, env_kwargs=json.dumps(env_kwargs), total_timesteps=args.train_steps)
+        settings["threads"] = args.num_threads
         contestants = [name for name, there in peers.items() if there]
         runs = []
         with tempfile.TemporaryDirectory() as cache:
@@ -522,7 +523,7 @@ def measure_settings(args, report):
 
 
 def run_training(function, settings, cache):
-    """Calls the function in a fresh process with one thread; compiled code is kept in the folder `cache`.
+    """Calls the function in a fresh process; compiled code is kept in the folder `cache`.
 
     Returns steps/s after the first iteration, the last return, wall-clock seconds, and those of them that all steps at this
     speed leave unexplained: imports and compilation.
@@ -532,7 +533,8 @@ def run_training(function, settings, cache):
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", code, function.__name__, json.dumps({**settings, "run_dir": f"{folder}/run"})]
         start = time.perf_counter()
-        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": cache})
+        threads = str(settings["threads"])
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": threads, "TORCHINDUCTOR_CACHE_DIR": cache})
         wall = time.perf_counter() - start
         rows = [json.loads(line) for line in (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()]
     return speed_of(rows, wall)
@@ -551,7 +553,8 @@ def run_cleanrl(settings, script):
     command += ["--no-cuda", "--no-clip-vloss", *([] if settings["anneal_lr"] else ["--no-anneal-lr"])]
     rows, batch, start = [], settings["num_envs"] * settings["num_steps"], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        threads = str(settings["threads"])
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment) as process:
             for line in process.stdout:
                 if line.startswith("SPS:"):

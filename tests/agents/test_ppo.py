@@ -74,7 +74,7 @@ def test_act_draws_from_the_softmax_of_the_logits():
     torch.manual_seed(0)
     agent = ppo.Agent.__new__(ppo.Agent)
     torch.nn.Module.__init__(agent)
-    agent.encoder = torch.nn.Identity()
+    agent.encoder, agent.layers = torch.nn.Identity(), []
     agent.actor = lambda x: torch.tensor([0.7, 0.2, 0.1]).log().expand(len(x), 3)
     frequencies = torch.bincount(agent.act(torch.zeros(100_000, 1)), minlength=3) / 100_000
     assert torch.allclose(frequencies, torch.tensor([0.7, 0.2, 0.1]), atol=0.006)  # four standard errors
@@ -83,9 +83,23 @@ def test_act_draws_from_the_softmax_of_the_logits():
 def test_act_takes_the_largest_of_logits_and_noise():
     agent = ppo.Agent.__new__(ppo.Agent)
     torch.nn.Module.__init__(agent)
-    agent.encoder = torch.nn.Identity()
+    agent.encoder, agent.layers = torch.nn.Identity(), []
     agent.actor = lambda x: torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert agent.act(torch.zeros(2, 1), torch.tensor([[0.0, 0.9], [0.0, 1.1]])).tolist() == [0, 1]
+
+
+def test_actor_and_critic_are_two_networks():
+    agent, m, _ = small_agent()
+    logits, values = agent(m["obs"])
+    x, weights = m["obs"].float() / 255, [pair.weight for pair in agent.layers]
+    for lane, head, found in ((0, agent.actor, logits), (1, agent.critic, values.unsqueeze(-1))):
+        hidden = torch.tanh(torch.tanh(x @ weights[0][lane]) @ weights[1][lane])
+        assert torch.allclose(head(hidden), found, atol=1e-6)
+        for weight, grad in zip(weights, torch.autograd.grad(found.sum(), weights, retain_graph=True)):
+            assert grad[lane].abs().max() > 0 and not grad[1 - lane].any()
+            rows = weight[lane].T if len(weight[lane]) > len(weight[lane].T) else weight[lane]
+            assert torch.allclose(rows @ rows.T, 2 * torch.eye(len(rows)), atol=1e-4)  # orthogonal, gain sqrt(2)
+    assert torch.equal(agent.act(m["obs"], torch.zeros_like(logits)), logits.argmax(-1))
 
 
 def small_agent(**changed):
@@ -150,7 +164,7 @@ def test_compiled_gradient_and_act_are_the_eager_ones_up_to_rounding():
             weights += 0.01 * torch.randn_like(weights)  # the graph must read the weights anew
     half = {key: x[:8] for key, x in minibatch.items()}
     assert torch.allclose(compiled(half)[0], ppo.gradient(agent, half, args)[0], atol=1e-6)
-    noise = ppo.gumbel((16, agent.actor[-1].out_features), "cpu")
+    noise = ppo.gumbel((16, agent.actor.out_features), "cpu")
     with torch.no_grad():
         action = common.compiled(agent.act, agent)(minibatch["obs"], noise)
         assert torch.equal(action, agent.act(minibatch["obs"], noise))

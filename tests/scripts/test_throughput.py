@@ -270,7 +270,8 @@ def test_settings_of_training_are_measured_in_turns(monkeypatch):
 
 
 SCRIPT = """
-import sys, time, gymnasium as gym
+import os, sys, time, gymnasium as gym
+assert os.environ["OMP_NUM_THREADS"] == "2"
 flags = dict(flag.split("=") for flag in sys.argv[3:] if "=" in flag)
 assert sys.argv[1:3] == ["--env-id", "Yardstick-v0"] and "--no-cuda" in sys.argv and "--no-anneal-lr" in sys.argv
 envs = gym.vector.SyncVectorEnv([lambda: gym.make(sys.argv[2])] * int(flags["--num-envs"]))
@@ -284,7 +285,7 @@ for _ in range(int(flags["--total-timesteps"]) // (8 * 2048)):
 def test_their_script_runs_as_it_is_and_tells_its_speed(tmp_path):
     script = tmp_path / "ppo.py"
     script.write_text(SCRIPT)
-    settings = dict(throughput.SMALL, env="Explore/FourRooms-v0", env_kwargs='{"observation": "image"}', seed=1)
+    settings = dict(throughput.SMALL, env="Explore/FourRooms-v0", env_kwargs='{"observation": "image"}', seed=1, threads=2)
     found = throughput.run_cleanrl({**settings, "total_timesteps": 5 * 8 * 2048}, script)
     assert 0 < found["steps_per_second"] < 8 * 2048 / 0.19
     assert found["start_up"] > 0 and found["episode_return"] is None
