@@ -129,23 +129,22 @@ def make_env(args, **own):
 class Transitions:
     """Turns of bandits that UCB plays, one of each, with what the task's demonstrator answers: for supervised training.
 
-    Prompt and answer of an index are the same each time; another seed has other bandits.
+    The prompt of an index is the same each time, the answer is drawn anew; another seed has other bandits.
     """
 
     def __init__(self, task, number, seed, instructions=""):
-        self.task, self.first, self.seed, self.instructions, self.pairs = task, seed * number, seed, instructions, {}
+        self.task, self.first, self.seed, self.instructions, self.moments = task, seed * number, seed, instructions, {}
 
-    def pair(self, index):
-        if index not in self.pairs:
-            rng = np.random.default_rng((self.seed, index))
-            [self.pairs[index]] = self.task.demonstrations([self.first + index], rng)
-        return self.pairs[index]
+    def moment(self, index):
+        if index not in self.moments:
+            self.moments[index] = self.task.moment(self.first + index, np.random.default_rng((self.seed, index)))
+        return self.moments[index]
 
     def prompt(self, index):
-        return self.instructions + self.pair(index)[0]
+        return self.instructions + self.task.tell(self.moment(index))
 
     def demonstrate(self, index, rng):
-        return self.pair(index)[1]
+        return self.task.demonstrate(self.first + index, rng, self.moment(index))
 
 
 def report_to(args, name, steps):

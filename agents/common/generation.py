@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from explore_gym.agents.common.language_model import GPT, LanguageModel
 
 GPU_ROWS = 4096  # that are drawn at once
-CPU_MEMORY = 2**24  # bytes of keys and values that a CPU's core holds at once: few enough for its cache
+CPU_MEMORY = 2**26  # bytes of keys and values that a CPU's core holds at once
 LEAVE = 0.75  # rows that have ended leave once fewer than this share goes on: leaving copies what the others remember
 ENCODED_TOKENS = 1024  # of prompts at once, on a CPU: few enough for its cache
 GPU_DECODERS = 8  # recorded steps that a model keeps
@@ -221,16 +221,18 @@ def draw_piece(model: GPT, prompts: list[list[int]], owners: torch.Tensor, unifo
     heads, size = config.num_heads, config.d_model // config.num_heads
     tokens, lengths = padded(prompts, model.tokenizer.pad), torch.tensor([len(prompt) for prompt in prompts])
     hidden = torch.empty(len(prompts), config.d_model)
-    past = torch.empty(config.num_layers, 2, *tokens.shape, heads, size)
-    for mine in torch.arange(len(prompts)).split(max(1, ENCODED_TOKENS // tokens.shape[1])):
-        states, keys, values = model.encode(tokens[mine])
-        hidden[mine] = states[torch.arange(len(mine)), lengths[mine] - 1]
-        for layer, k, v in zip(past, keys, values):
-            layer[0, mine], layer[1, mine] = k.transpose(1, 2), v.transpose(1, 2)
-    cache = torch.empty(config.num_layers, 2, rows, num_steps, heads, size)
+    past = np.empty((config.num_layers, 2, *tokens.shape, heads, size), np.float32)  # numpy takes large pages where it can
+    memory = np.empty((config.num_layers, 2, rows, num_steps, heads, size), np.float32)
+    at_once = max(1, ENCODED_TOKENS // tokens.shape[1])
+    for mine in (slice(i, i + at_once) for i in range(0, len(prompts), at_once)):
+        states, *encoded = model.encode(tokens[mine])
+        hidden[mine] = states[torch.arange(len(states)), lengths[mine] - 1]
+        for layer, *both in zip(past, *encoded):
+            for i, x in enumerate(both):
+                layer[i, mine] = x.transpose(1, 2).numpy()
     tables = model.cos.numpy(), model.sin.numpy()
     positions, whose = lengths[owners], (owners.numpy(), lengths.numpy())
-    layers = [(block, scaled(block), [*known.numpy(), *own.numpy()]) for block, known, own in zip(model.blocks, past, cache)]
+    layers = [(block, scaled(block), *known, *own) for block, known, own in zip(model.blocks, past, memory)]
     slots = torch.arange(rows)
 
     def advance(step, token, kept):
@@ -238,9 +240,9 @@ def draw_piece(model: GPT, prompts: list[list[int]], owners: torch.Tensor, unifo
         slots = slots if kept is None else slots[kept]
         x = model.embed(token, positions[slots] + step)
         seen = torch.empty_like(x)
-        for block, to_qkv, memory in layers:
+        for block, to_qkv, *known in layers:
             qkv = linear(block.norm_in(x), to_qkv).view(-1, 3, heads, size).numpy()
-            attend(qkv, *tables, slots.numpy(), *whose, step, *memory, seen.view(-1, heads, size).numpy())
+            attend(qkv, *tables, slots.numpy(), *whose, step, *known, seen.view(-1, heads, size).numpy())
             x += linear(seen, block.output.weight)
             x += linear(linear(block.norm_mid(x), block.up.weight, "gelu"), block.down.weight)
         return model.logits(model.norm(x))

@@ -13,6 +13,9 @@ import torch.nn.functional as F
 from numba import njit
 from torch import nn
 
+LN_2, LOG2_E = np.float32(np.log(2.0)), np.float32(np.log2(np.e))
+SERIES = tuple(np.float32(1 / n) for n in (5040, 720, 120, 24, 6, 2, 1, 1))  # of exp, the highest power first
+
 ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -71,6 +74,25 @@ def compare(q, keys, scores, first):
 
 
 @compiled
+def softmax(scores):
+    """In place, of scores (tokens,). The exponential is a polynomial, which a processor computes for many scores at once."""
+    highest, total = scores[0], np.float32(0.0)
+    for t in range(1, len(scores)):
+        highest = max(highest, scores[t])
+    for t in range(len(scores)):
+        x = max(scores[t] - highest, np.float32(-87.0))
+        power = np.floor(x * LOG2_E + np.float32(0.5))
+        x -= power * LN_2
+        series = np.float32(0.0)
+        for coefficient in SERIES:
+            series = series * x + coefficient
+        scores[t] = series * np.int32((np.int32(power) + np.int32(127)) << np.int32(23)).view(np.float32)
+        total += scores[t]
+    for t in range(len(scores)):
+        scores[t] *= np.float32(1.0) / total
+
+
+@compiled
 def weigh(scores, first, values, total):
     """Adds values (tokens, heads, size), weighed by scores[head, first + t], to total (heads, size)."""
     for t in range(values.shape[0]):
@@ -120,13 +142,6 @@ def attend(qkv, cos, sin, slots, owners, lengths, step, past_keys, past_values, 
         compare(q, past_keys[owner, :length], scores, 0)
         compare(q, keys[slot, : step + 1], scores, length)
         for head in range(heads):
-            highest, total = scores[head, 0], np.float32(0.0)
-            for t in range(1, count):
-                highest = max(highest, scores[head, t])
-            for t in range(count):
-                scores[head, t] = np.exp(scores[head, t] - highest)
-                total += scores[head, t]
-            for t in range(count):
-                scores[head, t] /= total
+            softmax(scores[head, :count])
         weigh(scores, 0, past_values[owner, :length], out[row])
         weigh(scores, length, values[slot, : step + 1], out[row])

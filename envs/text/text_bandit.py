@@ -214,16 +214,18 @@ class TextBandit(Task):
             lines.append(f"{line} new\n" if bonus == math.inf else f"{line} {bonus:.2f} {mean + bonus:.2f}\n")
         return "".join(lines)
 
+    def moment(self, index, rng):
+        """The memory at a pull of an episode that the teacher plays, uniform over its pulls."""
+        memory = self.new_memory()
+        for _ in range(rng.integers(self.turns)):
+            arms = self.best(memory)
+            self.pull(index, memory, arms[rng.integers(len(arms))])
+        return memory
+
     def demonstrations(self, indices, rng):
         """Pairs (prompt, response), of each task one turn of an episode that the teacher plays, uniform over its pulls."""
-        pairs = []
-        for index in np.asarray(indices).tolist():
-            memory = self.new_memory()
-            for _ in range(rng.integers(self.turns)):
-                arms = self.best(memory)
-                self.pull(index, memory, arms[rng.integers(len(arms))])
-            pairs.append((self.tell(memory), self.demonstrate(index, rng, memory)))
-        return pairs
+        moments = [(index, self.moment(index, rng)) for index in np.asarray(indices).tolist()]
+        return [(self.tell(memory), self.demonstrate(index, rng, memory)) for index, memory in moments]
 
 
 TextBanditEnv, TextBanditEnvVector = environments(TextBandit)

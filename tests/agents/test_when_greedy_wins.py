@@ -349,10 +349,10 @@ def test_transitions_are_ucbs_turns_answered_by_the_demonstrator():
     task = TextBandit(arms=3, pulls=30, think=False, demonstrator="base")
     turns = wgw.Transitions(task, 300, 2, "say ")
     again, others = wgw.Transitions(task, 300, 2, "say "), wgw.Transitions(task, 300, 3)
-    pulls, greedy = [], 0
+    pulls, greedy, rng = [], 0, np.random.default_rng(0)
     for index in reversed(range(300)):
-        prompt, answer = turns.prompt(index), turns.demonstrate(index, None)
-        assert (prompt, answer) == (again.prompt(index), again.demonstrate(index, None))
+        prompt, answer = turns.prompt(index), turns.demonstrate(index, rng)
+        assert prompt == again.prompt(index)
         assert prompt.startswith("say ")
         lines = [line.split() for line in prompt.removeprefix("say ").splitlines()]
         means = [float(mean) for _, _, mean in lines]
@@ -360,6 +360,7 @@ def test_transitions_are_ucbs_turns_answered_by_the_demonstrator():
         greedy += means[int(answer) - 1] == max(means)
     assert 0 <= min(pulls) < 4 and 26 <= max(pulls) < 30 and np.mean(pulls) == pytest.approx(14.5, abs=1.6)
     assert 0.5 < greedy / 300 < 0.85  # 0.4 + 0.6 / 3, and ties
+    assert len({turns.demonstrate(7, rng) for _ in range(50)}) == 3  # drawn anew each time
     assert sum(others.prompt(i) == turns.prompt(i).removeprefix("say ") for i in range(100)) < 20
 
 
@@ -406,7 +407,7 @@ def test_thoughts_are_written_and_read(tmp_path):
     assert run.last["length"] > 3
     assert 0 <= run.last["valid"] <= 1
     task = wgw.make_env(arguments(no_think=False), split="train", pulls=5).task
-    assert wgw.Transitions(task, 10, 0).demonstrate(3, None).startswith("<think>1 ")
+    assert wgw.Transitions(task, 10, 0).demonstrate(3, np.random.default_rng(0)).startswith("<think>1 ")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from explore_gym.agents.common import kernels
 from explore_gym.agents.common.generation import rotate
-from explore_gym.agents.common.kernels import Linear, attend, linear
+from explore_gym.agents.common.kernels import Linear, attend, linear, softmax
 
 
 @pytest.fixture(params=[True, False])
@@ -33,6 +33,16 @@ def test_what_needs_no_gradient_gets_none():
     assert not layer(x).requires_grad
     (grad,) = torch.autograd.grad(layer(x.requires_grad_()).sum(), [x])
     assert torch.allclose(grad, layer.weight.sum(0).expand(3, 5), atol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("count", [1, 2, 17, 200])
+def test_softmax_is_exact_up_to_rounding(count, spread):
+    scores = (spread * np.random.default_rng(count).standard_normal(count)).astype(np.float32)
+    exact = torch.from_numpy(scores).double().softmax(0).numpy()
+    softmax(scores)
+    assert np.allclose(scores, exact, rtol=1e-5, atol=1e-30)
+    assert scores.sum() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_token_sees_its_prompt_and_the_response_so_far():
